@@ -1,0 +1,242 @@
+"""What the network learned, as pictures: in ``plots/`` of the run directory and in TensorBoard."""
+
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.functional import confusion_matrix
+
+from backlit.callbacks.tensorboard import writers
+from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
+from backlit.models import Classifier
+from backlit.run import whole_file
+
+# One colour a class of points, told apart by colour-blind readers too.
+BLUE, ORANGE = "#2166ac", "#d6604d"
+
+
+class Pictures(Callback):
+    """Draws what fits the data: for images the confusion matrix, the most confident mistakes and the first
+    layer's weights; for points in the plane the decision boundary. The curves of ``metrics.csv`` in any case.
+
+    They are drawn from the tested weights on the test set once testing has ended.
+
+    Args:
+        directory: Where the PNG files go.
+        every_n_steps: Draw also while training, from the weights of the moment on the validation set, into
+            TensorBoard alone, every so many optimizer steps; None for not at all. It costs about half a
+            second each time.
+
+    Raises:
+        ValueError: If `every_n_steps` is less than 1.
+    """  # noqa: D205
+
+    def __init__(self, directory: str, every_n_steps: int | None = None) -> None:
+        if every_n_steps is not None and every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be >= 1 or null, got {every_n_steps}")
+        self.directory = Path(directory)
+        self.every_n_steps = every_n_steps
+        self._last = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
+    ) -> None:
+        """Draw on the validation set, if it is time."""
+        if self.every_n_steps is None or trainer.global_step < self._last + self.every_n_steps:
+            return
+        self._last = trainer.global_step
+        self._draw(trainer, pl_module, "val_set", save=False)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw on the test set, and save."""
+        self._draw(trainer, pl_module, "test_set", save=True)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draw the curves."""
+        path = self.directory.parent / "metrics.csv"
+        if trainer.is_global_zero and path.exists():
+            self._save("curves", draw_curves(path))
+
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
+        data = getattr(trainer, "datamodule", None)
+        if not (trainer.is_global_zero and isinstance(pl_module, Classifier) and isinstance(data, InMemoryDataModule)):
+            return
+        samples: TensorPairs | None = getattr(data, part, None)
+        if samples is None:
+            return
+        for name, figure in draw(pl_module, data, samples).items():
+            for writer in writers(trainer):
+                FigureCanvasAgg(figure)
+                writer.add_figure(name, figure, trainer.global_step)
+            if save:
+                self._save(name, figure)
+
+    def _save(self, name: str, figure: Figure) -> None:
+        self.directory.mkdir(exist_ok=True)
+        with whole_file(self.directory / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+
+
+@torch.no_grad()
+def predict(model: Classifier, data: InMemoryDataModule, inputs: Tensor) -> Tensor:
+    """Return the probabilities, on the CPU, that `model` gives for stored inputs of shape ``(n, ...)``.
+
+    Shape ``(n, num_classes)`` for several classes, ``(n,)`` (of class 1) for two; float32 or float64.
+    """
+    was_training = model.training
+    model.eval()
+    assert isinstance(model.dtype, torch.dtype)
+    parts = []
+    for chunk in inputs.split(data.eval_batch_size):
+        logits = model(data.prepare_inputs(chunk.to(model.device), model.dtype))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        parts.append(model.probabilities(logits).cpu())
+    model.train(was_training)
+    return torch.cat(parts)
+
+
+def draw(model: Classifier, data: InMemoryDataModule, samples: TensorPairs) -> dict[str, Figure]:
+    """Return the figures, by name, that fit the shape of the inputs."""
+    probabilities = predict(model, data, samples.inputs)
+    several = torch.stack([1 - probabilities, probabilities], 1) if probabilities.ndim == 1 else probabilities
+    names = getattr(data, "classes", None) or [str(c) for c in range(several.shape[1])]
+    figures = {"confusion_matrix": draw_confusion_matrix(several, samples.targets, names)}
+    if samples.inputs.ndim == 4:
+        figures["mistakes"] = draw_mistakes(samples, several, names)
+        first = next(p for p in model.net.parameters() if p.ndim == 2)
+        if first.shape[1] == samples.inputs[0].numel():
+            figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), samples.inputs.shape[-2:])
+    if isinstance(data, PointsDataModule):
+        figures["boundary"] = draw_boundary(model, data)
+    return figures
+
+
+def draw_confusion_matrix(probabilities: Tensor, targets: Tensor, names: list[str]) -> Figure:
+    """Return the counts of true (row) and predicted (column) classes, shaded by the share of the row.
+
+    Args:
+        probabilities: Shape ``(n, num_classes)``.
+        targets: Shape ``(n,)``.
+        names: What the classes are called.
+    """
+    classes = probabilities.shape[1]
+    counts = confusion_matrix(probabilities.argmax(1), targets, task="multiclass", num_classes=classes)
+    shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
+    right = int(counts.diag().sum())
+    size = 2.5 + 0.55 * classes
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row in range(classes):
+        for column in range(classes):
+            if count := int(counts[row, column]):
+                dark = shares[row, column] > 0.5
+                axes.text(column, row, f"{count}", ha="center", va="center", size=8, color="white" if dark else "black")
+    labels = [name.split(" - ")[0] for name in names]
+    axes.set_xticks(range(classes), labels, rotation=0 if max(map(len, labels)) < 3 else 90)
+    axes.set_yticks(range(classes), labels)
+    axes.set(xlabel="predicted", ylabel="true", title=f"{right:,} of {len(targets):,} right")
+    return figure
+
+
+def draw_mistakes(samples: TensorPairs, probabilities: Tensor, names: list[str], count: int = 25) -> Figure:
+    """Return the wrongly classified images of which the network was surest.
+
+    Args:
+        samples: Images ``(n, 1, h, w)`` and labels ``(n,)``.
+        probabilities: Shape ``(n, num_classes)``.
+        names: What the classes are called.
+        count: How many at most.
+    """
+    confidence, predicted = probabilities.max(1)
+    wrong = torch.nonzero(predicted != samples.targets).flatten()
+    worst = wrong[confidence[wrong].argsort(descending=True)][:count]
+    figure = Figure(figsize=(7.5, 8.6), layout="constrained")
+    figure.suptitle(f"The surest of {len(wrong):,} mistakes in {len(samples.targets):,}: true → predicted (probability)")
+    labels = [name.split(" - ")[0] for name in names]
+    side = max(1, math.ceil(math.sqrt(count)))
+    for axes, index in zip(figure.subplots(side, side).flat, [*worst.tolist(), *[None] * side**2], strict=False):
+        axes.axis("off")
+        if index is not None:
+            axes.imshow(samples.inputs[index, 0], cmap="gray_r")
+            true, told = labels[int(samples.targets[index])], labels[int(predicted[index])]
+            axes.set_title(f"{true} → {told} ({confidence[index]:.3f})", size=9)
+    return figure
+
+
+def draw_first_layer(weights: Tensor, shape: torch.Size, count: int = 64) -> Figure:
+    """Return the first layer's weights as images: red where a bright pixel excites the unit, blue where it inhibits.
+
+    Args:
+        weights: Shape ``(hidden, h * w)``; the units with the largest norm are shown.
+        shape: ``(h, w)``.
+        count: How many units at most.
+    """
+    strongest = weights.norm(dim=1).argsort(descending=True)[:count]
+    side = math.ceil(math.sqrt(len(strongest)))
+    limit = float(weights[strongest].abs().quantile(0.995))
+    figure = Figure(figsize=(7.5, 8), layout="constrained")
+    figure.suptitle(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
+    for axes, unit in zip(figure.subplots(side, side, squeeze=False).flat, [*strongest, *[None] * side**2], strict=False):
+        axes.axis("off")
+        if unit is not None:
+            axes.imshow(weights[unit].reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    return figure
+
+
+def draw_boundary(model: Classifier, data: PointsDataModule, resolution: int = 200) -> Figure:
+    """Return the probability of class 1 over the square, the training points, and the line that was to be learned."""
+    ticks = torch.linspace(-1, 1, resolution)
+    grid = torch.cartesian_prod(ticks, ticks)
+    probability = predict(model, data, grid).reshape(resolution, resolution).T
+    points, labels = data.train_set.inputs, data.train_set.targets
+    predicted = (predict(model, data, points) > 0.5).long()
+    figure = Figure(figsize=(6.6, 6), layout="constrained")
+    axes = figure.subplots()
+    shade = axes.imshow(probability, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.6)
+    figure.colorbar(shade, label="probability of class 1", shrink=0.85)
+    axes.contour(ticks, ticks, probability, levels=[0.5], colors="black", linewidths=1.5)
+    for label, colour in ((0, BLUE), (1, ORANGE)):
+        chosen = points[labels == label]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=22, color=colour, edgecolors="white", linewidths=0.6)
+    wrong = points[predicted != labels]
+    axes.scatter(wrong[:, 0], wrong[:, 1], s=90, facecolors="none", edgecolors="black", linewidths=1.2)
+    # The line w·p + b = 0 through its point nearest to the centre, along its direction, long enough for the square.
+    normal = torch.tensor(data.weights, dtype=torch.float64)
+    foot = -data.offset * normal / normal.dot(normal)
+    along = torch.stack([-normal[1], normal[0]]) / normal.norm() * 3
+    ends = torch.stack([foot - along, foot + along])
+    axes.plot(ends[:, 0], ends[:, 1], "--", color="black", linewidth=1)
+    right = len(points) - len(wrong)
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="x", ylabel="y", aspect="equal")
+    axes.set_title(f"{right} of {len(points)} training points right\nsolid: learned (0.5), dashed: given, ringed: wrong")
+    return figure
+
+
+def draw_curves(path: Path) -> Figure:
+    """Return loss and accuracy over the optimizer steps, as ``metrics.csv`` has them."""
+    curves: dict[str, tuple[list[int], list[float]]] = defaultdict(lambda: ([], []))
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    curves[name][0].append(int(row["step"]))
+                    curves[name][1].append(float(value))
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, kind in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
+        for name, style in ((f"train/{kind}", {"color": BLUE}), (f"val/{kind}", {"color": ORANGE})):
+            if name in curves:
+                # A few points need their marks; hundreds of them would hide the curve.
+                marker = "o" if len(curves[name][0]) <= 20 else ""
+                axes.plot(*curves[name], marker=marker, markersize=4, label=name, **style)
+        axes.set(xlabel="optimizer steps", title={"loss": "loss", "acc": "accuracy"}[kind])
+        axes.grid(alpha=0.3)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend()
+    return figure

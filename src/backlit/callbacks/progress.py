@@ -1,0 +1,65 @@
+"""How far a run is, for a person at a terminal and for whoever reads the log."""
+
+import logging
+import sys
+from time import monotonic
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+log = logging.getLogger(__name__)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, which stays quiet where the output is no terminal.
+
+    Args:
+        refresh_rate: Redraws a second.
+    """
+
+    def __init__(self, refresh_rate: int = 10) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        if not sys.stdout.isatty():
+            self.disable()
+
+
+class EpochLines(Callback):
+    """A line in the log at the end of every epoch: the metrics and how long it took."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._begin = monotonic()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the line."""
+        shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/acc")}
+        values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+        if trainer.is_global_zero:
+            of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
+            log.info(
+                "epoch %d%s  step %d  %s  %.1f s",
+                trainer.current_epoch + 1,
+                of,
+                trainer.global_step,
+                values,
+                monotonic() - self._begin,
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Say what is trained on what."""
+        data: Any = getattr(trainer, "datamodule", None)
+        sizes = [
+            f"{len(part.targets):,} {name}"
+            for name in ("train", "val", "test")
+            if (part := getattr(data, f"{name}_set", None)) is not None
+        ]
+        if trainer.is_global_zero:
+            log.info(
+                "%s; %s; %s on %d x %s",
+                getattr(pl_module, "net", type(pl_module).__name__),
+                " + ".join(sizes) + " samples" if sizes else type(data).__name__,
+                trainer.precision,
+                trainer.world_size,
+                pl_module.device,
+            )

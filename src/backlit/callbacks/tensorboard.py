@@ -1,0 +1,62 @@
+"""What only TensorBoard shows: histograms of weights and gradients, and the graph of the network."""
+
+import warnings
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.optim import Optimizer
+
+
+def writers(trainer: Trainer) -> list[Any]:
+    """Return the TensorBoard writers of a trainer; none in any process but the first."""
+    if not trainer.is_global_zero:
+        return []
+    return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+class Histograms(Callback):
+    """Histograms of every parameter and of its gradient.
+
+    Args:
+        every_n_steps: Optimizer steps from one record to the next; the first step is recorded too.
+
+    Raises:
+        ValueError: If `every_n_steps` is less than 1.
+    """
+
+    def __init__(self, every_n_steps: int = 1000) -> None:
+        if every_n_steps < 1:
+            raise ValueError(f"every_n_steps must be >= 1, got {every_n_steps}")
+        self.every_n_steps = every_n_steps
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Record, since the gradients are there now."""
+        if trainer.global_step % self.every_n_steps:
+            return
+        for writer in writers(trainer):
+            for name, parameter in pl_module.named_parameters():
+                tag = name.removeprefix("net.")
+                writer.add_histogram(f"weights/{tag}", parameter.detach().float(), trainer.global_step)
+                if parameter.grad is not None:
+                    writer.add_histogram(f"gradients/{tag}", parameter.grad.float(), trainer.global_step)
+
+
+class ModelGraph(Callback):
+    """The graph of the network, traced once with a batch of one."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Trace and record."""
+        shape = getattr(getattr(trainer, "datamodule", None), "input_shape", None)
+        net = getattr(pl_module, "net", None)
+        if shape is None or net is None:
+            return
+        for writer in writers(trainer):
+            example = torch.zeros(1, *shape, device=pl_module.device, dtype=next(net.parameters()).dtype)
+            with warnings.catch_warnings():
+                # TensorBoard's writer still traces with torch.jit, which PyTorch calls deprecated.
+                warnings.simplefilter("ignore")
+                writer.add_graph(net, example)

@@ -1,0 +1,236 @@
+"""Looks at a config before anything is started: all that is wrong with it, in one go, one line each."""
+
+import difflib
+import inspect
+import logging
+import os
+import types
+import typing
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+
+def problems(cfg: DictConfig) -> list[str]:
+    """Return what is wrong with a config of `backlit.train`: nothing, or one line a problem.
+
+    First every node with a ``_target_`` is held against the signature that it will be called with, then
+    everything is built once and thrown away: a constructor knows best what it takes.
+    """
+    # Trainer's constructor says what hardware it has found; the run itself will say it.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    cfg.output_dir = "."
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        return [str(error).splitlines()[0]]
+    assert isinstance(plain, dict)
+    found = [line for path, node in _targets(plain, "") for line in _check_signature(path, node)]
+    found += _check_top(plain)
+    return found or list(_build(cfg))
+
+
+def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every node that will be instantiated, with its place."""
+    if not isinstance(node, dict):
+        return
+    if "_target_" in node:
+        yield path, node
+    for key, child in node.items():
+        yield from _targets(child, f"{path}.{key}" if path else str(key))
+
+
+def _check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
+    try:
+        target = get_object(node["_target_"])
+    except (ImportError, ValueError, AttributeError, InstantiationException) as error:
+        yield f"{path}._target_ must be something that can be imported, got {node['_target_']}: {_first_line(error)}"
+        return
+    signature = inspect.signature(target)
+    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else inspect.unwrap(target))
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    for key, value in node.items():
+        if key in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+            continue
+        if key not in signature.parameters:
+            if not takes_any:
+                close = difflib.get_close_matches(str(key), signature.parameters, n=1)
+                hint = f", did you mean {close[0]}?" if close else ""
+                yield f"{path}.{key}: {target.__name__} has no such argument{hint}"
+        elif key in hints and not _matches(value, hints[key]):
+            yield f"{path}.{key} must be {_describe(hints[key])}, got {value!r}"
+
+
+def _matches(value: Any, hint: Any) -> bool:
+    """Tell whether a value from YAML may stand where a signature says `hint`."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or isinstance(hint, typing.TypeVar) or (isinstance(value, dict) and "_target_" in value):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_matches(value, argument) for argument in arguments)
+    if origin is Literal:
+        return any(value == argument and type(value) is type(argument) for argument in arguments)
+    if hint in (None, type(None)):
+        return value is None
+    if hint is bool:
+        return isinstance(value, bool)
+    if isinstance(value, bool):
+        return False
+    if hint is int:
+        return isinstance(value, int)
+    if hint is float:
+        return isinstance(value, int | float)
+    if hint in (str, Path, timedelta):
+        return isinstance(value, str)
+    kind = origin or hint
+    if isinstance(kind, type) and issubclass(kind, Mapping):
+        return isinstance(value, dict)
+    if isinstance(kind, type) and issubclass(kind, Iterable):
+        elements = [a for a in arguments if a is not Ellipsis] or [Any]
+        if kind is tuple and Ellipsis not in arguments:
+            return (
+                isinstance(value, list)
+                and len(value) == len(elements)
+                and all(_matches(v, e) for v, e in zip(value, elements, strict=True))
+            )
+        return isinstance(value, list) and all(_matches(v, elements[0]) for v in value)
+    return False
+
+
+def _describe(hint: Any) -> str:
+    """Return a type as a person says it: ``int or null``, ``one of adam, sgd``."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        literals = [x for a in arguments if typing.get_origin(a) is Literal for x in typing.get_args(a)]
+        others = [a for a in arguments if typing.get_origin(a) is not Literal]
+        described = [f"one of {', '.join(dict.fromkeys(map(str, literals)))}"] if literals else []
+        # What only Python can write (a Tensor, a Strategy object) is no help on a command line.
+        described += [_describe(a) for a in others if a in (int, float, str, bool, type(None)) or typing.get_origin(a)]
+        return " or ".join(described)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, arguments))}"
+    if hint in (None, type(None)):
+        return "null"
+    if arguments and isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a mapping"
+    if arguments:
+        return f"a list of {_describe(arguments[0])}"
+    return getattr(hint, "__name__", str(hint))
+
+
+def _check_top(plain: dict[str, Any]) -> Iterator[str]:
+    """Yield what is wrong beyond signatures: what Lightning and torch let pass, and what spans several nodes."""
+    lr = plain["optimizer"].get("lr")
+    if isinstance(lr, int | float) and not lr > 0:
+        yield f"optimizer.lr must be > 0, got {lr}"
+    trainer = plain["trainer"]
+    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
+    bounded = (isinstance(steps, int) and steps > 0) or trainer.get("max_time") is not None
+    if isinstance(epochs, int) and epochs < 1 and not (epochs == -1 and bounded):
+        yield f"trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got {epochs}"
+    for name, kind in (("seed", int), ("train", bool), ("test", bool), ("task_name", str), ("optimized_metric", str)):
+        value = plain[name]
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            yield f"{name} must be {kind.__name__}, got {value!r}"
+    if isinstance(plain["seed"], int) and not 0 <= plain["seed"] < 2**32:
+        yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
+    if plain["optimized_mode"] not in ("min", "max"):
+        yield f"optimized_mode must be one of min, max, got {plain['optimized_mode']!r}"
+    if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
+        yield "ckpt_path must be a checkpoint when train=false, got null"
+    if plain["ckpt_path"] is not None:
+        yield from _check_checkpoint(str(plain["ckpt_path"]))
+
+
+def _check_checkpoint(path: str) -> Iterator[str]:
+    if not Path(path).is_file():
+        yield f"ckpt_path must be a file, got {path}, which does not exist"
+        return
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that is no checkpoint makes torch raise, it is no checkpoint
+        yield f"ckpt_path must be a checkpoint that torch.load(weights_only=True) reads, got {path}: {_first_line(error)}"
+        return
+    if not isinstance(content, dict) or "state_dict" not in content:
+        yield f"ckpt_path must be a Lightning checkpoint, got {path}, which has no state_dict"
+
+
+def build_partial(node: DictConfig) -> Callable[..., Any] | None:
+    """Return what `node` describes as a function that wants its remaining arguments; None for an empty node."""
+    if not node:
+        return None
+    made: Callable[..., Any] = instantiate(node, _partial_=True, _convert_="all")
+    return made
+
+
+def _build(cfg: DictConfig) -> Iterator[str]:
+    """Build everything as `backlit.train` does; yield what the constructors say against it."""
+    built: dict[str, Any] = {}
+
+    def make(name: str, maker: Callable[[], Any]) -> Iterator[str]:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the run itself will give them
+                built[name] = maker()
+        except (ValueError, TypeError, RuntimeError, OSError, MisconfigurationException, InstantiationException) as error:
+            cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+            yield f"{name}: {_first_line(cause)}"
+
+    def trainer() -> Any:
+        make_trainer = build_partial(cfg.trainer)
+        assert make_trainer is not None
+        return make_trainer(logger=False, enable_checkpointing=False)
+
+    yield from make("data", lambda: instantiate(cfg.data, _convert_="all"))
+    yield from make("model", lambda: instantiate(cfg.model, _convert_="all"))
+    yield from make("trainer", trainer)
+    for group in ("callbacks", "logger"):
+        for name, node in cfg[group].items():
+            yield from make(f"{group}.{name}", lambda node=node: instantiate(node, _convert_="all"))
+    if "model" in built:
+        make_optimizer = build_partial(cfg.optimizer)
+        if make_optimizer is not None:
+            yield from make("optimizer", lambda: make_optimizer(built["model"].parameters()))
+        make_scheduler = build_partial(cfg.scheduler)
+        if make_scheduler is not None and "optimizer" in built:
+            yield from make("scheduler", lambda: make_scheduler(built["optimizer"], 100))
+    if "data" in built and "model" in built:
+        yield from _check_fit(built["data"], built["model"])
+    if "data" in built and "trainer" in built:
+        yield from _check_processes(built["data"], built["trainer"])
+        yield from make("data", built["data"].prepare_data)
+
+
+def _check_fit(datamodule: Any, model: Any) -> Iterator[str]:
+    """Yield a line if the network does not read what the data give."""
+    shape, reads = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
+    if shape is not None and reads is not None and reads != torch.Size(shape).numel():
+        yield f"model.in_features must be {torch.Size(shape).numel()} for these data, got {reads}"
+    gives, tells = getattr(datamodule, "num_classes", None), model.hparams.get("num_classes", 2)
+    if gives is not None and tells < gives:
+        yield f"model must tell {gives} classes apart for these data, got one for {tells}"
+
+
+def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
+    """Yield a line if there are more processes than the machine can hold, or if they do not divide the batch."""
+    cores = os.cpu_count() or 1
+    if trainer.accelerator.__class__.__name__ == "CPUAccelerator" and trainer.num_devices > cores:
+        yield f"trainer.devices must be <= {cores} (the CPU cores here), got {trainer.num_devices}"
+    processes = trainer.num_devices * trainer.num_nodes
+    batch = getattr(datamodule, "batch_size", None)
+    if isinstance(batch, int) and batch % processes:
+        yield f"data.batch_size must be divisible by the number of processes ({processes}), got {batch}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,112 @@
+"""Points in a square and the side of a line on which they lie."""
+
+from collections.abc import Sequence
+
+import numpy
+import torch
+from numpy.typing import NDArray
+
+from backlit.data.memory import InMemoryDataModule, TensorPairs
+
+Floats = NDArray[numpy.float64]
+Integers = NDArray[numpy.int64]
+
+
+class PointsDataModule(InMemoryDataModule):
+    """Points uniform in [-1, 1]², class 1 where ``weights · point + offset > 0``.
+
+    Batches are ``(points, labels)``: points of shape ``(b, 2)``, float; labels of shape ``(b,)``, int64, 0 or 1.
+
+    The training points are the first that NumPy's legacy generator draws for `seed`; validation and test points are
+    the next ones of the same stream, so that no point is in two sets.
+
+    Args:
+        train_size: Number of training points.
+        val_size: Number of validation points; 0 for no validation.
+        test_size: Number of test points.
+        batch_size: Points an optimizer step sees, over all processes together; None for all of them.
+        weights: Normal vector ``(w0, w1)`` of the line.
+        offset: Offset ``b`` of the line ``w0 x + w1 y + b = 0``.
+        margin: No point lies closer to the line than this distance; in the unit of the coordinates.
+        label_noise: Fraction of the training labels that are flipped, in [0, 0.5]; validation and test
+            labels stay true.
+        eval_batch_size: Points in a validation or test batch, over all processes together.
+        passes_per_epoch: How many times one epoch presents every training point.
+        num_workers: Processes that prepare batches.
+        pin_memory: Copy batches through page-locked memory.
+        seed: Seeds the points, the flips and the order.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    input_shape = (2,)
+    num_classes = 2
+
+    def __init__(
+        self,
+        *,
+        train_size: int = 100,
+        val_size: int = 1000,
+        test_size: int = 10_000,
+        batch_size: int | None = None,
+        weights: Sequence[float] = (1.0, 1.0),
+        offset: float = 0.0,
+        margin: float = 0.0,
+        label_noise: float = 0.0,
+        eval_batch_size: int = 10_000,
+        passes_per_epoch: int = 100,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
+    ) -> None:
+        for name, size, least in (("train_size", train_size, 1), ("val_size", val_size, 0), ("test_size", test_size, 1)):
+            if size < least:
+                raise ValueError(f"{name} must be >= {least}, got {size}")
+        super().__init__(
+            batch_size=train_size if batch_size is None else batch_size,
+            eval_batch_size=eval_batch_size,
+            passes_per_epoch=passes_per_epoch,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            seed=seed,
+        )
+        if len(weights) != 2 or not any(weights):
+            raise ValueError(f"weights must be two numbers, not both 0, got {list(weights)}")
+        if not 0 <= label_noise <= 0.5:
+            raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise}")
+        self.sizes = (train_size, val_size, test_size)
+        self.val_size = val_size
+        self.weights = (float(weights[0]), float(weights[1]))
+        self.offset = float(offset)
+        self.margin = margin
+        self.label_noise = label_noise
+        farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*weights)
+        if not 0 <= margin < farthest:
+            raise ValueError(
+                f"margin must be >= 0 and < {farthest:.4g} (the corner farthest from the line), got {margin}"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Draw the three sets from one stream."""
+        generator = numpy.random.RandomState(self.seed)
+        drawn = [self._draw(generator, size) for size in self.sizes]
+        points, labels = drawn[0]
+        flipped = generator.rand(len(labels)) < self.label_noise
+        labels = numpy.where(flipped, 1 - labels, labels)
+        self.train_set = TensorPairs(*_tensors(points, labels), self.passes_per_epoch)
+        self.val_set = TensorPairs(*_tensors(*drawn[1])) if self.val_size else None
+        self.test_set = TensorPairs(*_tensors(*drawn[2]))
+
+    def _draw(self, generator: numpy.random.RandomState, size: int) -> tuple[Floats, Integers]:
+        """Return `size` points ``(size, 2)`` outside the margin and their labels ``(size,)``."""
+        kept = numpy.empty((0, 2))
+        while len(kept) < size:
+            points = generator.rand(size - len(kept), 2) * 2 - 1
+            distance = numpy.abs(points @ self.weights + self.offset) / numpy.hypot(*self.weights)
+            kept = numpy.concatenate([kept, points[distance >= self.margin]])
+        return kept, (kept @ self.weights + self.offset > 0).astype(numpy.int64)
+
+
+def _tensors(points: Floats, labels: Integers) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(points).to(torch.float32), torch.from_numpy(labels)

@@ -1,0 +1,174 @@
+"""What the commands have in common: Hydra, and errors told in one line. Nothing heavy is imported here."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
+from rich import get_console
+
+from backlit.run import new_directory
+
+# In a wheel the configs lie in the package, in a checkout at its top.
+_IN_PACKAGE = Path(__file__).parent / "conf"
+CONFIG_DIR = _IN_PACKAGE if _IN_PACKAGE.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+class ConfigError(ValueError):
+    """What a user got wrong, told without a traceback; exit code 2.
+
+    Args:
+        problems: One line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints messages above rich's live display, if there is one, and leaves tracebacks to the log file."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        get_console().print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+def is_launched_rank() -> bool:
+    """Tell whether this is a process that a launcher started beside, or instead of, the first one."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def check_in_process(cfg: DictConfig) -> None:
+    """Raise `ConfigError` with all that is wrong with a config of `backlit.train`."""
+    from backlit.config import problems
+
+    if found := problems(cfg):
+        raise ConfigError(found)
+
+
+class CheckFirst(Callback):
+    """Hydra's callback that looks at a run's config, then makes its directory, before anything is written."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check the config; choose a run directory that nobody else has.
+
+        Raises:
+            SystemExit: With code 2; Hydra turns any other exception of a callback into a warning.
+        """
+        if is_launched_rank():
+            return
+        try:
+            check_in_process(config)
+            self._reserve(config, "run", "hydra.run.dir")
+        except ConfigError as error:
+            sys.exit(tell(error))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Choose a sweep directory that nobody else has."""
+        try:
+            self._reserve(config, "sweep", "hydra.sweep.dir")
+        except ConfigError as error:
+            sys.exit(tell(error))
+
+    def _reserve(self, config: DictConfig, kind: str, key: str) -> None:
+        wanted = Path(config.hydra[kind].dir)
+        if any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra):
+            if (wanted / "run.json").exists():
+                raise ConfigError([f"{key} must be a directory without a run, got {wanted}, which has one"])
+            made = wanted
+        else:
+            try:
+                made = new_directory(wanted)
+            except OSError as error:
+                raise ConfigError([f"{key} must be a directory that can be made, got {wanted}: {error.strerror}"]) from None
+        try:
+            made.mkdir(parents=True, exist_ok=True)
+            if not os.access(made, os.W_OK):
+                raise PermissionError(13, "not writable")
+        except OSError as error:
+            raise ConfigError([f"{key} must be a directory that can be written, got {made}: {error.strerror}"]) from None
+        with read_write(config):
+            config.hydra[kind].dir = str(made)
+
+
+def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
+    """Run `task` as a Hydra program and tell errors as a user wants to read them.
+
+    Exit codes: 0 done; 2 the command is wrong, nothing was started; 1 the run failed; 130 and 143 it was interrupted.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        sys.exit(tell(error, config_name))
+    except FloatingPointError:
+        # The log has told it, with the run's directory.
+        sys.exit(1)
+
+
+def tell(error: Exception, config_name: str = "train") -> int:
+    """Print on stderr what is wrong, one line a problem, and return the exit code."""
+    for line in explain(error, config_name).splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return 2
+
+
+def explain(error: Exception, config_name: str) -> str:
+    """Return what an error means for somebody who typed a command."""
+    text = str(error).strip()
+    if isinstance(error, ConfigError):
+        return text
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        if not group:
+            return f"--config-name={option}: no such config in {CONFIG_DIR}"
+        options = sorted(error.options or [])
+        return f"{group}={option}: no such option{_nearest(option, options)}; there are: {', '.join(options)}"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1]
+        keys = _known_keys(config_name)
+        if "No match in the defaults list" in text or "." not in key:
+            keys = [k for k in keys if "." not in k]
+            return f"{key}: no such key or group{_nearest(key, keys)}; there are: {', '.join(keys)}"
+        return f"{key}: no such key{_nearest(key, keys)}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return "; ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "See https")))
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Return all keys that the command line's choice of options has, with their groups."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        choices = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a)]
+        for overrides in (choices, []):
+            try:
+                return list(_keys(hydra.compose(config_name, overrides), ""))
+            except HydraException:
+                continue
+    return []
+
+
+def _keys(node: Any, prefix: str) -> list[str]:
+    found = []
+    for key in node:
+        name = f"{prefix}{key}"
+        found.append(name)
+        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
+        if OmegaConf.is_dict(child):
+            found += _keys(child, f"{name}.")
+    return found
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {close[0]}?" if close else ""

@@ -1,0 +1,90 @@
+"""The multilayer perceptron."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
+Initialization = Literal["default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": torch.relu,
+    "leaky_relu": nn.functional.leaky_relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+}
+_INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_uniform": nn.init.kaiming_uniform_,
+    "kaiming_normal": nn.init.kaiming_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
+
+
+class MLP(nn.Module):
+    """Fully connected layers ``fc1``, ``fc2``, … with an activation between them and none behind the last.
+
+    Args:
+        in_features: Numbers a sample has, all its dimensions multiplied.
+        hidden_sizes: Width of each hidden layer; empty for a linear model.
+        out_features: Numbers that come out for a sample.
+        activation: Applied after every layer but the last.
+        dropout: Probability that a hidden activation is zeroed while training, in [0, 1).
+        initialization: How weight matrices start; biases start at 0 then. ``default`` is what
+            `torch.nn.Linear` does: weights and biases uniform in ±1/√in_features.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: int,
+        hidden_sizes: Sequence[int],
+        out_features: int,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        initialization: Initialization = "default",
+    ) -> None:
+        super().__init__()
+        sizes = [in_features, *hidden_sizes, out_features]
+        if min(sizes) < 1:
+            raise ValueError(f"in_features, hidden_sizes and out_features must be >= 1, got {sizes}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be >= 0 and < 1, got {dropout}")
+        for name, value, known in (
+            ("activation", activation, _ACTIVATIONS),
+            ("initialization", initialization, {"default": None, **_INITIALIZATIONS}),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+        self.sizes = sizes
+        self.activation = _ACTIVATIONS[activation]
+        self.dropout = dropout
+        for number, (width, next_width) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+            layer = nn.Linear(width, next_width)
+            if initialization != "default":
+                _INITIALIZATIONS[initialization](layer.weight)
+                nn.init.zeros_(layer.bias)
+            self.add_module(f"fc{number}", layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits of shape ``(b, out_features)`` for `x` of shape ``(b, ...)``, flattened."""
+        *hidden, last = self.children()
+        x = torch.flatten(x, 1)
+        for layer in hidden:
+            x = self.activation(layer(x))
+            if self.dropout:
+                x = nn.functional.dropout(x, self.dropout, self.training)
+        output: Tensor = last(x)
+        return output
+
+    def __str__(self) -> str:
+        parameters = sum(p.numel() for p in self.parameters())
+        return f"MLP {'-'.join(map(str, self.sizes))}, {parameters:,} parameters"

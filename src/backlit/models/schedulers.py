@@ -1,0 +1,59 @@
+"""How the learning rate moves: each function returns what Lightning's ``configure_optimizers`` calls a config.
+
+All of them start from the optimizer's own ``lr``, and take the number of optimizer steps of the whole training.
+"""
+
+from typing import Any, Literal
+
+from torch.optim import Optimizer, lr_scheduler
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> dict[str, Any]:
+    """Half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
+    return _each_step(lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=min_lr))
+
+
+def one_cycle(
+    optimizer: Optimizer, total_steps: int, *, warmup_fraction: float = 0.3, div_factor: float = 25.0
+) -> dict[str, Any]:
+    """Up from ``lr / div_factor`` to ``lr``, then down to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
+
+    Raises:
+        ValueError: If `warmup_fraction` is not in [0, 1].
+    """
+    peak = [group["lr"] for group in optimizer.param_groups]
+    return _each_step(
+        lr_scheduler.OneCycleLR(
+            optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup_fraction, div_factor=div_factor
+        )
+    )
+
+
+def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float = 0.1) -> dict[str, Any]:
+    """``lr`` times `gamma` at `drops` points that divide the training evenly.
+
+    Raises:
+        ValueError: If `drops` is negative.
+    """
+    if drops < 0:
+        raise ValueError(f"drops must be >= 0, got {drops}")
+    milestones = [total_steps * (i + 1) // (drops + 1) for i in range(drops)]
+    return _each_step(lr_scheduler.MultiStepLR(optimizer, milestones, gamma=gamma))
+
+
+def plateau(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    monitor: str = "val/loss",
+    mode: Literal["min", "max"] = "min",
+    factor: float = 0.1,
+    patience: int = 2,
+) -> dict[str, Any]:
+    """``lr`` times `factor` when `monitor` has not got better for more than `patience` epochs."""
+    plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
+    return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
+
+
+def _each_step(scheduler: lr_scheduler.LRScheduler) -> dict[str, Any]:
+    return {"scheduler": scheduler, "interval": "step"}

@@ -1,0 +1,120 @@
+"""The run directory: where a run is, what it says of itself, and how its files are written."""
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+PACKAGES = ("backlit", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "tensorboard")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, which takes the place of `path` if nothing is raised.
+
+    A reader sees the old file or the new one, never a part.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    text = json.dumps(content, indent=2) + "\n"
+    with whole_file(path) as temporary:
+        temporary.write_text(text)
+
+
+def new_directory(wanted: Path) -> Path:
+    """Make and return the directory `wanted`, or the first free one of ``wanted_2``, ``wanted_3``, …
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path, number = wanted, 1
+    while True:
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            number += 1
+            path = wanted.with_name(f"{wanted.name}_{number}")
+
+
+def _git() -> dict[str, Any] | None:
+    """Return commit and dirtiness of the code that runs, or None where it is not in a git checkout."""
+
+    def ask(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        # Code that lies in somebody else's checkout, in a virtual environment say, has no commit of its own.
+        ask("ls-files", "--error-unmatch", __file__)
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _now() -> str:
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+
+
+class RunRecord:
+    """Keeps ``run.json`` true: ``running`` from the first moment, then how the run ended.
+
+    Args:
+        directory: The run directory, which exists.
+        seed: What everything random was seeded with.
+        overrides: What the user changed on the command line, as Hydra writes it.
+        facts: More that is known at the start: device, precision, world_size.
+    """
+
+    def __init__(self, directory: Path, *, seed: int, overrides: list[str], **facts: Any) -> None:
+        self.path = directory / "run.json"
+        self._begin = monotonic()
+        self.content: dict[str, Any] = {
+            "status": "running",
+            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "seed": seed,
+            "overrides": overrides,
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+            "git": _git(),
+            **facts,
+            "started": _now(),
+            "ended": None,
+            "duration_s": None,
+            "error": None,
+        }
+        write_json(self.path, self.content)
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Write down the end: completed, interrupted (Ctrl-C, SIGTERM) or failed."""
+        # Lightning turns Ctrl-C into SystemExit, SIGTERM into an exception of its own.
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit) or type(error).__name__ == "SIGTERMException"
+        self.content |= {
+            "status": "completed" if error is None else "interrupted" if interrupted else "failed",
+            "ended": _now(),
+            "duration_s": round(monotonic() - self._begin, 3),
+            "error": None if error is None else f"{type(error).__name__}: {error}".strip(),
+        }
+        write_json(self.path, self.content)

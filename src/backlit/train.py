@@ -1,0 +1,244 @@
+"""``backlit-train``: trains what the config composes, tests the best of it, and leaves a run directory."""
+
+import logging
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from backlit.entry import check_in_process, command
+from backlit.run import RunRecord, new_directory, whole_file, write_json
+
+if TYPE_CHECKING:
+    from lightning import LightningDataModule, LightningModule, Trainer
+
+log = logging.getLogger(__name__)
+
+
+def main() -> None:
+    """Run ``backlit-train``."""
+    command(_task, "train")
+
+
+def _task(cfg: DictConfig) -> float | None:
+    """Train; return the best value of the optimised metric, which a sweeper may want."""
+    hydra = HydraConfig.get()
+    if hydra.mode == RunMode.MULTIRUN:
+        check_in_process(cfg)
+    metrics = train(cfg, Path(hydra.runtime.output_dir))
+    return metrics.get(f"{cfg.optimized_metric}_best")
+
+
+def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
+    """Train, test the best checkpoint, write the run directory, and return the final metrics.
+
+    Args:
+        cfg: What ``conf/train.yaml`` composes to.
+        run_dir: An existing directory; None makes one under ``outputs/``.
+
+    Raises:
+        FloatingPointError: If a loss is not finite.
+    """
+    import warnings
+
+    import lightning
+    from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+    # Lightning 2.6 beside torch 2.14; nothing that a user could do about it.
+    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
+    # The data lie in memory: more workers would only copy them about.
+    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
+
+    if run_dir is None:
+        run_dir = new_directory(Path("outputs", cfg.task_name, "runs", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+    cfg = OmegaConf.merge(cfg, {"output_dir": str(run_dir)})  # type: ignore[assignment]
+    lightning.seed_everything(cfg.seed, workers=True, verbose=False)
+    trainer, model, datamodule = build(cfg, run_dir)
+    record = None
+    if rank_zero_only.rank == 0:
+        record = RunRecord(
+            run_dir,
+            seed=cfg.seed,
+            overrides=list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+            device=_device(trainer),
+            precision=trainer.precision,
+            world_size=trainer.world_size,
+        )
+    try:
+        metrics = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
+    except BaseException as error:
+        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        if record:
+            record.end(error)
+            _log_hyperparameters(cfg, trainer, {})
+            if interrupted:
+                log.warning("interrupted at step %d; what there is: %s", trainer.global_step, run_dir)
+            else:
+                log.error("failed: %s; the traceback is in %s", error, run_dir / "train.log", exc_info=error)
+        if interrupted:
+            # What shells expect of a program that SIGTERM or Ctrl-C ended; Lightning exits with 0 and 1.
+            sys.exit(143 if type(error).__name__ == "SIGTERMException" else 130)
+        raise
+    if record:
+        record.end()
+        log.info("%s", _summary(cfg, run_dir, trainer, metrics, record))
+    return {name: value for name, (value, _) in metrics.items()}
+
+
+def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, LightningDataModule]":
+    """Build what the config describes; nothing is read or written yet."""
+    from hydra.utils import instantiate
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from backlit.config import build_partial
+    from backlit.loggers import MetricsCSV
+
+    datamodule = instantiate(cfg.data, _convert_="all")
+    make_model, make_trainer = build_partial(cfg.model), build_partial(cfg.trainer)
+    assert make_model is not None
+    assert make_trainer is not None
+    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
+    callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
+    loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values()]
+    if not cfg.trainer.fast_dev_run:
+        loggers.insert(0, MetricsCSV(run_dir / "metrics.csv"))
+        # Two callbacks: one with save_last=True would write last.ckpt only when the best has changed.
+        directory = run_dir / "checkpoints"
+        if cfg.trainer.limit_val_batches != 0 and getattr(datamodule, "val_size", None) != 0:
+            monitored = {"monitor": cfg.optimized_metric, "mode": cfg.optimized_mode}
+            callbacks.append(ModelCheckpoint(directory, "best", **monitored, enable_version_counter=False))
+        callbacks.append(
+            ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False)
+        )
+    trainer = make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=run_dir)
+    return trainer, model, datamodule
+
+
+def _fit_and_test(
+    cfg: DictConfig, run_dir: Path, trainer: "Trainer", model: "LightningModule", datamodule: "LightningDataModule"
+) -> dict[str, tuple[float, str | None]]:
+    """Return every final metric and the checkpoint, relative to the run directory, that it came from."""
+    metrics: dict[str, tuple[float, str | None]] = {}
+    tested = cfg.ckpt_path
+    if cfg.train:
+        trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True if cfg.ckpt_path else None)
+        best, last = _checkpoints(trainer)
+        metrics = {name: (value, _relative(last, run_dir)) for name, value in _measured(trainer).items()}
+        if best and cfg.optimized_metric in metrics:
+            score = trainer.checkpoint_callbacks[0].best_model_score  # type: ignore[attr-defined]
+            metrics[f"{cfg.optimized_metric}_best"] = (float(score), _relative(best, run_dir))
+        tested = best or last
+    if cfg.test:
+        if cfg.train and tested is None:
+            log.info("fast_dev_run: nothing was saved; the weights in memory are tested")
+        elif cfg.train and not best:
+            log.info("no validation took place, so there is no best checkpoint; the last weights are tested")
+        trainer.test(model, datamodule, ckpt_path=tested, weights_only=True if tested else None, verbose=False)
+        metrics |= {name: (value, _relative(tested, run_dir)) for name, value in _measured(trainer).items()}
+    if trainer.is_global_zero:
+        if tested:
+            _export_weights(Path(tested), run_dir / "weights.pth")
+        content = {
+            "metrics": {name: value for name, (value, _) in metrics.items()},
+            "checkpoint": {name: checkpoint for name, (_, checkpoint) in metrics.items()},
+        }
+        write_json(run_dir / "metrics.json", content)
+        _log_hyperparameters(cfg, trainer, content["metrics"])
+    return metrics
+
+
+def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
+    """Return the paths of the best checkpoint (None without validation) and of the last (None if none is kept)."""
+    paths = {Path(callback.best_model_path).stem: callback.best_model_path for callback in trainer.checkpoint_callbacks}  # type: ignore[attr-defined]
+    return paths.get("best"), paths.get("last")
+
+
+def _measured(trainer: "Trainer") -> dict[str, float]:
+    """Return the metrics of the last fit or test: what Lightning has that a stage (``val/…``) measured."""
+    return {name: value.item() for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _relative(path: str | None, run_dir: Path) -> str | None:
+    if path is None:
+        return None
+    return str(Path(path).relative_to(run_dir.resolve())) if Path(path).is_relative_to(run_dir.resolve()) else path
+
+
+def _export_weights(checkpoint: Path, target: Path) -> None:
+    """Write the network's weights alone, under the names that the network itself has (``fc1.weight``, …)."""
+    import torch
+
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    with whole_file(target) as temporary:
+        torch.save(net or state, temporary)
+
+
+def _log_hyperparameters(cfg: DictConfig, trainer: "Trainer", metrics: dict[str, float]) -> None:
+    """Write TensorBoard's HParams record: one a run, with the same columns in every run."""
+    from backlit.loggers import TensorBoardLogger
+
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    keep = ("max_epochs", "accelerator", "devices", "precision", "accumulate_grad_batches", "gradient_clip_val")
+    chosen = {group: plain[group] for group in ("data", "model", "optimizer", "scheduler")}
+    chosen |= {"seed": plain["seed"], "trainer": {name: plain["trainer"].get(name) for name in keep}}
+    names = dict.fromkeys(["val/loss", "val/acc", f"{cfg.optimized_metric}_best", "test/loss", "test/acc"])
+    results = {f"hp/{name.replace('/', '_')}": metrics.get(name, float("nan")) for name in names}
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(chosen, results, step=trainer.global_step)
+            logger.close()
+
+
+def _device(trainer: "Trainer") -> str:
+    import torch
+
+    device = trainer.strategy.root_device
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
+def _summary(
+    cfg: DictConfig, run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str | None]], record: RunRecord
+) -> str:
+    """Return the table at the end: what came out, of which weights, how long it took, and what to type next."""
+    from io import StringIO
+
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("")
+    stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    for row in dict.fromkeys(name.split("/", 1)[1] for name in metrics if not name.endswith("_epoch")):
+        values = [metrics.get(f"{stage}/{row}") for stage in stages]
+        table.add_row(row, *(f"{value[0]:.4f}" if value else "" for value in values))
+    of = ", ".join(f"{stage}: {metrics[f'{stage}/loss'][1] or 'weights in memory'}" for stage in stages)
+    text = StringIO()
+    Console(file=text, width=100).print(table)
+    shown = _from_here(run_dir)
+    return (
+        f"{cfg.task_name}: {record.content['status']} in {record.content['duration_s']:.1f} s,"
+        f" {trainer.global_step} steps\n{text.getvalue().rstrip()}\n\n"
+        f"  weights   {of}\n"
+        f"  the run   {shown}\n"
+        f"  curves    tensorboard --logdir {shown}\n"
+        f"  judge it  backlit-evaluate run={shown}"
+    )
+
+
+def _from_here(path: Path) -> str:
+    """Return a path as it may be typed in the working directory."""
+    path = path.resolve()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+if __name__ == "__main__":
+    main()
