@@ -55,7 +55,7 @@ class PointsDataModule(InMemoryDataModule):
         margin: float = 0.0,
         label_noise: float = 0.0,
         eval_batch_size: int = 10_000,
-        passes_per_epoch: int = 100,
+        passes_per_epoch: int = 200,
         num_workers: int = 0,
         pin_memory: bool = False,
         seed: int = 0,

@@ -1,0 +1,191 @@
+"""Lightning's training epoch loop without the cost of hooks that nobody implements.
+
+For a network this small, most of a training step in Lightning is bookkeeping: some forty hook calls a step, each
+through a profiler context and an attribute of an ``nn.Module``, nearly all of them to methods that do nothing. The
+loop here does the same things in the same order, and asks once an epoch which hooks exist. Progress
+counters, logging, validation, checkpoints and stopping are Lightning's own code.
+
+It depends on Lightning's internals, so pyproject.toml bounds Lightning's version, `tests/test_loop.py` holds the two
+loops against each other, and ``lean_loop=false`` goes back to Lightning's.
+"""
+
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
+from lightning.pytorch.loops.optimization.automatic import ClosureResult
+from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.profilers import PassThroughProfiler
+from lightning.pytorch.strategies import SingleDeviceStrategy
+
+# In the order in which a step calls them.
+_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+# A module that has its own way with one of these gets Lightning's loop; so do data that travel in their own way.
+_OWN_STEP = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step")
+_OWN_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device")
+
+
+def use_lean_loop(trainer: Trainer) -> None:
+    """Give `trainer` the lean loop in the place of Lightning's."""
+    old = trainer.fit_loop.epoch_loop
+    trainer.fit_loop.epoch_loop = LeanTrainingEpochLoop(trainer, old.min_steps, old.max_steps)
+
+
+class LeanTrainingEpochLoop(_TrainingEpochLoop):
+    """Does a plain step (one device, one optimizer, no accumulation, clipping or mixed precision) leanly.
+
+    Anything else, and the first batch after a restart, goes through Lightning's own `advance`.
+    """
+
+    def on_run_start(self, data_fetcher: _DataFetcher) -> None:
+        """Find out, once an epoch, whether steps are plain and which hooks there are."""
+        super().on_run_start(data_fetcher)
+        trainer, module = self.trainer, self.trainer.lightning_module
+        select = trainer._data_connector._datahook_selector
+        assert select is not None
+        self._is_plain = (
+            type(trainer.strategy) is SingleDeviceStrategy
+            and type(trainer.precision_plugin) is Precision
+            and type(trainer.profiler) is PassThroughProfiler
+            and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
+            and module.automatic_optimization
+            and len(trainer.optimizers) == 1
+            and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)
+            and trainer.accumulate_grad_batches == 1
+            and not trainer.gradient_clip_val
+            and not any(_implements(module, LightningModule, name) for name in _OWN_STEP)
+            and not any(_implements(select.get_instance(name), DataHooks, name) for name in _OWN_TRANSFER)
+        )
+        self._after_transfer = select.get_instance("on_after_batch_transfer").on_after_batch_transfer
+        self._hooks = {
+            name: (
+                [getattr(callback, name) for callback in trainer.callbacks if _implements(callback, Callback, name)],
+                getattr(module, name) if _implements(module, LightningModule, name) else None,
+            )
+            for name in _HOOKS
+        }
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """Call the hook of every callback that has it, then the module's, and return what that gives."""
+        of_callbacks, of_module = self._hooks[name]
+        if not of_callbacks and of_module is None:
+            return None
+        module = self.trainer.lightning_module
+        _set_hook(module, name)
+        for hook in of_callbacks:
+            hook(self.trainer, module, *arguments)
+        given = None if of_module is None else of_module(*arguments)
+        _set_hook(module, None)
+        return given
+
+    def advance(self, data_fetcher: _DataFetcher) -> None:
+        """Train on one batch.
+
+        Raises:
+            StopIteration: When the data are at their end, or when ``on_train_batch_start`` returns -1.
+        """
+        if self.restarting or not self._is_plain:
+            super().advance(data_fetcher)
+            return
+        self.val_loop.restarting = False
+        trainer, module = self.trainer, self.trainer.lightning_module
+        progress, steps = self.batch_progress, self.automatic_optimization.optim_progress.optimizer
+        connector, results = trainer._logger_connector, self._results
+
+        batch, _, _ = next(data_fetcher)
+        batch_idx = self.batch_idx + 1
+        progress.is_last_batch = data_fetcher.done
+        if trainer.strategy.root_device.type != "cpu":
+            batch = move_data_to_device(batch, trainer.strategy.root_device)
+        batch = self._after_transfer(batch, 0)
+        progress.increment_ready()
+        connector._first_loop_iter = connector._first_loop_iter is None
+        results.batch, results.batch_size, results.dataloader_idx = batch, None, None
+        logged_before = _updates(results)
+        if self._call("on_train_batch_start", batch, batch_idx) == -1:
+            progress.increment_by(0, is_last_batch=True)
+            progress.increment_processed()
+            raise StopIteration
+        progress.increment_started()
+
+        steps.step.increment_ready()
+        loss = self._step(batch, batch_idx)
+        steps.step.increment_completed()
+        progress.increment_processed()
+
+        if trainer.lr_scheduler_configs:
+            self.update_lr_schedulers("step", update_plateau_schedulers=False)
+            if self._num_ready_batches_reached():
+                self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+
+        self._call("on_train_batch_end", loss, batch, batch_idx)
+        if _updates(results) != logged_before:
+            connector.on_batch_end()
+        results.batch = results.batch_size = None
+        progress.increment_completed()
+        if connector.should_update_logs or trainer.fast_dev_run:
+            connector.update_train_step_metrics()
+
+    def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:
+        """Forward, backward, optimizer; return what ``on_train_batch_end`` is given."""
+        module, optimizer = self.trainer.lightning_module, self.trainer.optimizers[0]
+        counters = self.automatic_optimization.optim_progress.optimizer.zero_grad
+        _set_hook(module, "training_step")
+        output = module.training_step(batch, batch_idx)
+        _set_hook(module, None)
+        result = ClosureResult.from_training_step_output(output)
+        if result.closure_loss is not None:
+            counters.increment_ready()
+            self._call("on_before_zero_grad", optimizer)
+            counters.increment_started()
+            # optimizer.zero_grad() without the 20 µs that torch takes to keep its compiler out of it.
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+            counters.increment_completed()
+            self._call("on_before_backward", result.closure_loss)
+            result.closure_loss.backward()  # type: ignore[no-untyped-call]
+            self._call("on_after_backward")
+            self._call("on_before_optimizer_step", optimizer)
+        optimizer.step()
+        return result.asdict() if result.loss is not None else {}
+
+    def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
+        """Tell whether validation is due; the answer for nearly all batches is found without Lightning's questions."""
+        trainer, every = self.trainer, self.trainer.val_check_batch
+        if (
+            not trainer.should_stop
+            and not self.batch_progress.is_last_batch
+            and trainer.check_val_every_n_epoch is not None
+            and isinstance(every, int)
+            and (self.batch_idx + 1) % every
+        ):
+            return False
+        return super()._should_check_val_fx(data_fetcher)
+
+
+def _set_hook(module: LightningModule, name: str | None) -> None:
+    """Let `LightningModule.log` know where it is called; past the slow ``__setattr__`` of an ``nn.Module``."""
+    object.__setattr__(module, "_current_fx_name", name)
+
+
+def _implements(instance: object, base: type, name: str) -> bool:
+    """Tell whether an object brings its own method `name`, by its class or set on it, other than `base`'s."""
+    method = getattr(instance, name)
+    return getattr(method, "__func__", method) is not getattr(base, name)
+
+
+def _updates(results: Any) -> int:
+    """Return how often something has been logged since the epoch began."""
+    return sum(item._update_count for item in results.values())
