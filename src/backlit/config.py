@@ -1,9 +1,11 @@
 """Looks at a config before anything is started: all that is wrong with it, in one go, one line each."""
 
 import difflib
+import functools
 import inspect
-import logging
+import math
 import os
+import pkgutil
 import types
 import typing
 import warnings
@@ -14,10 +16,14 @@ from typing import Any, Literal
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import CPUAccelerator
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from backlit.entry import quiet_lightning
+from backlit.models import Classifier
 
 
 def problems(cfg: DictConfig) -> list[str]:
@@ -26,8 +32,7 @@ def problems(cfg: DictConfig) -> list[str]:
     First every node with a ``_target_`` is held against the signature that it will be called with, then
     everything is built once and thrown away: a constructor knows best what it takes.
     """
-    # Trainer's constructor says what hardware it has found; the run itself will say it.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    quiet_lightning()
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     cfg.output_dir = "."
     try:
@@ -36,8 +41,8 @@ def problems(cfg: DictConfig) -> list[str]:
         return [str(error).splitlines()[0]]
     assert isinstance(plain, dict)
     found = [line for path, node in _targets(plain, "") for line in _check_signature(path, node)]
-    found += _check_top(plain)
-    return found or list(_build(cfg))
+    # What has the wrong type would only fail again, less clearly, in the constructors.
+    return found or [*_check_top(plain), *_build(cfg)]
 
 
 def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -52,12 +57,12 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
     try:
-        target = get_object(node["_target_"])
-    except (ImportError, ValueError, AttributeError, InstantiationException) as error:
+        target = pkgutil.resolve_name(node["_target_"])
+    except (ImportError, ValueError, AttributeError) as error:
         yield f"{path}._target_ must be something that can be imported, got {node['_target_']}: {_first_line(error)}"
         return
     signature = inspect.signature(target)
-    hints = typing.get_type_hints(target.__init__ if isinstance(target, type) else inspect.unwrap(target))
+    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target))  # noqa: B009
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     for key, value in node.items():
         if key in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
@@ -128,7 +133,7 @@ def _describe(hint: Any) -> str:
     return getattr(hint, "__name__", str(hint))
 
 
-def _check_top(plain: dict[str, Any]) -> Iterator[str]:
+def _check_top(plain: dict[Any, Any]) -> Iterator[str]:
     """Yield what is wrong beyond signatures: what Lightning and torch let pass, and what spans several nodes."""
     lr = plain["optimizer"].get("lr")
     if isinstance(lr, int | float) and not lr > 0:
@@ -138,7 +143,13 @@ def _check_top(plain: dict[str, Any]) -> Iterator[str]:
     bounded = (isinstance(steps, int) and steps > 0) or trainer.get("max_time") is not None
     if isinstance(epochs, int) and epochs < 1 and not (epochs == -1 and bounded):
         yield f"trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got {epochs}"
-    for name, kind in (("seed", int), ("train", bool), ("test", bool), ("task_name", str), ("optimized_metric", str)):
+    for name, kind in (
+        ("seed", int),
+        ("train", bool),
+        ("test", bool),
+        ("task_name", str),
+        ("optimized_metric", str),
+    ):
         value = plain[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             yield f"{name} must be {kind.__name__}, got {value!r}"
@@ -158,11 +169,10 @@ def _check_checkpoint(path: str) -> Iterator[str]:
         return
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a file that is no checkpoint makes torch raise, it is no checkpoint
-        yield f"ckpt_path must be a checkpoint that torch.load(weights_only=True) reads, got {path}: {_first_line(error)}"
-        return
+    except Exception:  # whatever a file that is no checkpoint makes torch raise, it is no checkpoint
+        content = None
     if not isinstance(content, dict) or "state_dict" not in content:
-        yield f"ckpt_path must be a Lightning checkpoint, got {path}, which has no state_dict"
+        yield f"ckpt_path must be a checkpoint that torch.load(weights_only=True) reads, got {path}, which is none"
 
 
 def build_partial(node: DictConfig) -> Callable[..., Any] | None:
@@ -182,30 +192,45 @@ def _build(cfg: DictConfig) -> Iterator[str]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the run itself will give them
                 built[name] = maker()
-        except (ValueError, TypeError, RuntimeError, OSError, MisconfigurationException, InstantiationException) as error:
+        except (
+            ValueError,
+            TypeError,
+            RuntimeError,
+            OSError,
+            MisconfigurationException,
+            InstantiationException,
+        ) as error:
             cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-            yield f"{name}: {_first_line(cause)}"
+            message = _first_line(cause)
+            # "batch_size must be …" of the node `data` is about data.batch_size.
+            about = message.split(" ")[0] in (OmegaConf.select(cfg, name) or {})
+            yield f"{name}.{message}" if about else f"{name}: {message}"
 
     def trainer() -> Any:
         make_trainer = build_partial(cfg.trainer)
         assert make_trainer is not None
-        return make_trainer(logger=False, enable_checkpointing=False)
+        try:
+            return make_trainer(logger=False, enable_checkpointing=False)
+        except (MisconfigurationException, RuntimeError, ValueError) as error:
+            hardware = ("accelerator", "devices", "strategy", "num_nodes", "precision")
+            asked = ", ".join(f"{name}={cfg.trainer[name]}" for name in hardware)
+            raise ValueError(f"must fit this machine and itself, got {asked}: {_first_line(error)}") from None
 
-    yield from make("data", lambda: instantiate(cfg.data, _convert_="all"))
-    yield from make("model", lambda: instantiate(cfg.model, _convert_="all"))
+    yield from make("data", functools.partial(instantiate, cfg.data, _convert_="all"))
+    yield from make("model", functools.partial(instantiate, cfg.model, _convert_="all"))
     yield from make("trainer", trainer)
     for group in ("callbacks", "logger"):
         for name, node in cfg[group].items():
-            yield from make(f"{group}.{name}", lambda node=node: instantiate(node, _convert_="all"))
+            yield from make(f"{group}.{name}", functools.partial(instantiate, node, _convert_="all"))
     if "model" in built:
-        make_optimizer = build_partial(cfg.optimizer)
-        if make_optimizer is not None:
+        make_optimizer, make_scheduler = build_partial(cfg.optimizer), build_partial(cfg.scheduler)
+        if make_optimizer is not None and cfg.optimizer.get("lr", 1) > 0:
             yield from make("optimizer", lambda: make_optimizer(built["model"].parameters()))
-        make_scheduler = build_partial(cfg.scheduler)
         if make_scheduler is not None and "optimizer" in built:
             yield from make("scheduler", lambda: make_scheduler(built["optimizer"], 100))
     if "data" in built and "model" in built:
         yield from _check_fit(built["data"], built["model"])
+        yield from _check_metrics(cfg, built["data"], built["model"])
     if "data" in built and "trainer" in built:
         yield from _check_processes(built["data"], built["trainer"])
         yield from make("data", built["data"].prepare_data)
@@ -214,17 +239,30 @@ def _build(cfg: DictConfig) -> Iterator[str]:
 def _check_fit(datamodule: Any, model: Any) -> Iterator[str]:
     """Yield a line if the network does not read what the data give."""
     shape, reads = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
-    if shape is not None and reads is not None and reads != torch.Size(shape).numel():
-        yield f"model.in_features must be {torch.Size(shape).numel()} for these data, got {reads}"
+    if shape is not None and reads is not None and reads != math.prod(shape):
+        yield f"model.in_features must be {math.prod(shape)} for these data, got {reads}"
     gives, tells = getattr(datamodule, "num_classes", None), model.hparams.get("num_classes", 2)
     if gives is not None and tells < gives:
         yield f"model must tell {gives} classes apart for these data, got one for {tells}"
 
 
+def _check_metrics(cfg: DictConfig, datamodule: Any, model: Any) -> Iterator[str]:
+    """Yield a line for each metric that is watched but will not be measured."""
+    if not isinstance(model, Classifier):
+        return  # what somebody else's module measures is known when it has done so
+    validates = getattr(datamodule, "val_size", None) != 0
+    measured = ["val/loss", *(f"val/{name}" for name in model.scores["val_"].keys(keep_base=True))]  # type: ignore[operator]
+    if cfg.optimized_metric not in measured:
+        yield f"optimized_metric must be one of {', '.join(measured)}, got {cfg.optimized_metric!r}"
+    if "monitor" in cfg.scheduler and (cfg.scheduler.monitor not in measured or not validates):
+        rule = f"one of {', '.join(measured)}" if validates else "measured, but data.val_size=0"
+        yield f"scheduler.monitor must be {rule}, got {cfg.scheduler.monitor!r}"
+
+
 def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
     """Yield a line if there are more processes than the machine can hold, or if they do not divide the batch."""
     cores = os.cpu_count() or 1
-    if trainer.accelerator.__class__.__name__ == "CPUAccelerator" and trainer.num_devices > cores:
+    if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         yield f"trainer.devices must be <= {cores} (the CPU cores here), got {trainer.num_devices}"
     processes = trainer.num_devices * trainer.num_nodes
     batch = getattr(datamodule, "batch_size", None)
@@ -233,4 +271,6 @@ def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
 
 
 def _first_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

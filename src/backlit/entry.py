@@ -1,18 +1,22 @@
 """What the commands have in common: Hydra, and errors told in one line. Nothing heavy is imported here."""
 
 import difflib
+import functools
 import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
@@ -90,15 +94,41 @@ class CheckFirst(Callback):
             try:
                 made = new_directory(wanted)
             except OSError as error:
-                raise ConfigError([f"{key} must be a directory that can be made, got {wanted}: {error.strerror}"]) from None
+                raise ConfigError(
+                    [f"{key} must be a directory that can be made, got {wanted}: {error.strerror}"]
+                ) from None
         try:
             made.mkdir(parents=True, exist_ok=True)
             if not os.access(made, os.W_OK):
                 raise PermissionError(13, "not writable")
         except OSError as error:
-            raise ConfigError([f"{key} must be a directory that can be written, got {made}: {error.strerror}"]) from None
+            raise ConfigError(
+                [f"{key} must be a directory that can be written, got {made}: {error.strerror}"]
+            ) from None
         with read_write(config):
             config.hydra[kind].dir = str(made)
+
+
+def quiet_lightning() -> None:
+    """Keep from users Lightning's hints and the warnings that they can do nothing about."""
+    import lightning.pytorch  # noqa: F401  (its import sets up the loggers)
+
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        # Hydra's handlers are enough: with its own ones every line comes twice.
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.captureWarnings(True)  # so that they are in train.log too
+    for message in (
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 beside torch 2.14
+        "The '.*_dataloader' does not have many workers",  # the data lie in memory
+        "Total length of `list` across ranks is zero",  # no validation set was asked for
+        "The number of training batches .* is smaller than the logging interval",  # records span epochs
+        "You requested to overfit but enabled train dataloader shuffling",  # and it is turned off, as it should
+        "The dirpath has changed from",  # ckpt_path of one run, directory of another
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -107,8 +137,18 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     Exit codes: 0 done; 2 the command is wrong, nothing was started; 1 the run failed; 130 and 143 it was interrupted.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+
+    @functools.wraps(task)
+    def told(cfg: DictConfig) -> Any:
+        try:
+            return task(cfg)
+        except (ConfigError, FloatingPointError) as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # Hydra goes on with the other jobs and says at the end which failed
+            sys.exit(tell(error, config_name) if isinstance(error, ConfigError) else 1)
+
     try:
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(task)()
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(tell(error, config_name))
     except FloatingPointError:

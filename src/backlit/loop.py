@@ -32,7 +32,13 @@ _HOOKS = (
     "on_train_batch_end",
 )
 # A module that has its own way with one of these gets Lightning's loop; so do data that travel in their own way.
-_OWN_STEP = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping", "lr_scheduler_step")
+_OWN_STEP = (
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+    "lr_scheduler_step",
+)
 _OWN_TRANSFER = ("on_before_batch_transfer", "transfer_batch_to_device")
 
 
@@ -99,7 +105,7 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
             super().advance(data_fetcher)
             return
         self.val_loop.restarting = False
-        trainer, module = self.trainer, self.trainer.lightning_module
+        trainer = self.trainer
         progress, steps = self.batch_progress, self.automatic_optimization.optim_progress.optimizer
         connector, results = trainer._logger_connector, self._results
 
@@ -113,21 +119,23 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
         connector._first_loop_iter = connector._first_loop_iter is None
         results.batch, results.batch_size, results.dataloader_idx = batch, None, None
         logged_before = _updates(results)
-        if self._call("on_train_batch_start", batch, batch_idx) == -1:
+        skip_rest_of_epoch = self._call("on_train_batch_start", batch, batch_idx) == -1
+        loss: dict[str, Any] = {}
+        if skip_rest_of_epoch:
             progress.increment_by(0, is_last_batch=True)
-            progress.increment_processed()
-            raise StopIteration
-        progress.increment_started()
-
-        steps.step.increment_ready()
-        loss = self._step(batch, batch_idx)
-        steps.step.increment_completed()
+        else:
+            progress.increment_started()
+            steps.step.increment_ready()
+            loss = self._step(batch, batch_idx)
+            steps.step.increment_completed()
         progress.increment_processed()
 
         if trainer.lr_scheduler_configs:
             self.update_lr_schedulers("step", update_plateau_schedulers=False)
             if self._num_ready_batches_reached():
                 self.update_lr_schedulers("epoch", update_plateau_schedulers=False)
+        if skip_rest_of_epoch:
+            raise StopIteration
 
         self._call("on_train_batch_end", loss, batch, batch_idx)
         if _updates(results) != logged_before:

@@ -11,11 +11,25 @@ import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-PACKAGES = ("backlit", "torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "omegaconf", "tensorboard")
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = (
+    "backlit",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "tensorboard",
+)
 
 
 @contextlib.contextmanager
@@ -43,7 +57,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def new_directory(wanted: Path) -> Path:
-    """Make and return the directory `wanted`, or the first free one of ``wanted_2``, ``wanted_3``, …
+    """Make and return the directory `wanted`, or the first free one of ``wanted_2``, ``wanted_3`` and so on.
 
     Raises:
         OSError: If it cannot be made.
@@ -118,3 +132,37 @@ class RunRecord:
             "error": None if error is None else f"{type(error).__name__}: {error}".strip(),
         }
         write_json(self.path, self.content)
+
+
+def latest_run(outputs: Path) -> Path:
+    """Return the run directory under `outputs` that was written to last.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    records = sorted(outputs.glob("*/runs/*/run.json"), key=lambda path: path.stat().st_mtime)
+    if not records:
+        raise FileNotFoundError(f"there is no run in {outputs.resolve()}")
+    return records[-1].parent
+
+
+def from_here(path: Path) -> str:
+    """Return a path as it may be typed in the working directory."""
+    path = path.resolve()
+    return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
+
+
+def table(metrics: dict[str, float]) -> str:
+    """Return the metrics as a table, a row a metric and a column a stage, for a console or a log."""
+    grid = Table(box=box.SIMPLE_HEAD)
+    grid.add_column("")
+    stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
+    for stage in stages:
+        grid.add_column(stage, justify="right")
+    rows = dict.fromkeys(name.split("/", 1)[1] for name in metrics if not name.endswith("_epoch"))
+    for row in rows:
+        values = [metrics.get(f"{stage}/{row}") for stage in stages]
+        grid.add_row(row, *("" if value is None else f"{value:.4f}" for value in values))
+    text = StringIO()
+    Console(file=text, width=100).print(grid)
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

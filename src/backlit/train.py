@@ -5,14 +5,14 @@ import logging
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.entry import check_in_process, command
-from backlit.run import RunRecord, new_directory, whole_file, write_json
+from backlit.entry import check_in_process, command, is_launched_rank, quiet_lightning
+from backlit.run import RunRecord, from_here, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule, Trainer
@@ -44,23 +44,19 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     Raises:
         FloatingPointError: If a loss is not finite.
     """
-    import warnings
-
     import lightning
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-    # Lightning 2.6 beside torch 2.14; nothing that a user could do about it.
-    warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated")
-    # The data lie in memory: more workers would only copy them about.
-    warnings.filterwarnings("ignore", "The '.*_dataloader' does not have many workers")
-
+    quiet_lightning()
     if run_dir is None:
         run_dir = new_directory(Path("outputs", cfg.task_name, "runs", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
     cfg = OmegaConf.merge(cfg, {"output_dir": str(run_dir)})  # type: ignore[assignment]
+    if not (run_dir / ".hydra").exists() and not is_launched_rank():  # called from Python, not by Hydra
+        (run_dir / ".hydra").mkdir()
+        OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml")
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer, model, datamodule = build(cfg, run_dir)
     record = None
-    if rank_zero_only.rank == 0:
+    if trainer.is_global_zero:
         record = RunRecord(
             run_dir,
             seed=cfg.seed,
@@ -86,14 +82,26 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         raise
     if record:
         record.end()
-        log.info("%s", _summary(cfg, run_dir, trainer, metrics, record))
+        weights = ", ".join(f"{s}: {c or 'in memory'}" for s, c in _tested_weights(metrics).items())
+        shown = from_here(run_dir)
+        log.info(
+            "%s: completed in %.1f s, %d steps",
+            cfg.task_name,
+            record.content["duration_s"],
+            trainer.global_step,
+        )
+        log.info("%s\n", table({name: value for name, (value, _) in metrics.items()}))
+        log.info("  weights   %s", weights)
+        log.info("  the run   %s", shown)
+        log.info("  curves    tensorboard --logdir %s", shown)
+        log.info("  judge it  backlit-evaluate run=%s", shown)
     return {name: value for name, (value, _) in metrics.items()}
 
 
 def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, LightningDataModule]":
     """Build what the config describes; nothing is read or written yet."""
     from hydra.utils import instantiate
-    from lightning.pytorch.callbacks import ModelCheckpoint
+    from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
     from backlit.config import build_partial
     from backlit.loggers import MetricsCSV
@@ -105,6 +113,8 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     assert make_trainer is not None
     model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
+    if not (cfg.trainer.enable_progress_bar and sys.stdout.isatty()):
+        callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values()]
     if not cfg.trainer.fast_dev_run:
         loggers.insert(0, MetricsCSV(run_dir / "metrics.csv"))
@@ -113,23 +123,26 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
         if cfg.trainer.limit_val_batches != 0 and getattr(datamodule, "val_size", None) != 0:
             monitored = {"monitor": cfg.optimized_metric, "mode": cfg.optimized_mode}
             callbacks.append(ModelCheckpoint(directory, "best", **monitored, enable_version_counter=False))
-        callbacks.append(
-            ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False)
-        )
-    trainer = make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=run_dir)
+        callbacks.append(ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False))
+    shows_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    trainer = make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar)
     if cfg.lean_loop:
         use_lean_loop(trainer)
     return trainer, model, datamodule
 
 
 def _fit_and_test(
-    cfg: DictConfig, run_dir: Path, trainer: "Trainer", model: "LightningModule", datamodule: "LightningDataModule"
+    cfg: DictConfig,
+    run_dir: Path,
+    trainer: "Trainer",
+    model: "LightningModule",
+    datamodule: "LightningDataModule",
 ) -> dict[str, tuple[float, str | None]]:
     """Return every final metric and the checkpoint, relative to the run directory, that it came from."""
     metrics: dict[str, tuple[float, str | None]] = {}
     tested = cfg.ckpt_path
     if cfg.train:
-        # The imports left a million objects that never die; without this the collector looks at them all (0.2 s).
+        # The imports left a million objects that never die; the collector need not look at them (0.2 s).
         gc.freeze()
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True if cfg.ckpt_path else None)
         best, last = _checkpoints(trainer)
@@ -148,17 +161,15 @@ def _fit_and_test(
     if trainer.is_global_zero:
         if tested:
             _export_weights(Path(tested), run_dir / "weights.pth")
-        content = {
-            "metrics": {name: value for name, (value, _) in metrics.items()},
-            "checkpoint": {name: checkpoint for name, (_, checkpoint) in metrics.items()},
-        }
-        write_json(run_dir / "metrics.json", content)
-        _log_hyperparameters(cfg, trainer, content["metrics"])
+        values = {name: value for name, (value, _) in metrics.items()}
+        origins = {name: checkpoint for name, (_, checkpoint) in metrics.items()}
+        write_json(run_dir / "metrics.json", {"metrics": values, "checkpoint": origins})
+        _log_hyperparameters(cfg, trainer, values)
     return metrics
 
 
 def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
-    """Return the paths of the best checkpoint (None without validation) and of the last (None if none is kept)."""
+    """Return the paths of the best checkpoint (None without validation) and of the last (None in a fast_dev_run)."""
     paths = {Path(callback.best_model_path).stem: callback.best_model_path for callback in trainer.checkpoint_callbacks}  # type: ignore[attr-defined]
     return paths.get("best"), paths.get("last")
 
@@ -166,6 +177,11 @@ def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
 def _measured(trainer: "Trainer") -> dict[str, float]:
     """Return the metrics of the last fit or test: what Lightning has that a stage (``val/…``) measured."""
     return {name: value.item() for name, value in trainer.callback_metrics.items() if "/" in name}
+
+
+def _tested_weights(metrics: dict[str, tuple[float, str | None]]) -> dict[str, str | None]:
+    """Return the checkpoint that each stage's loss came from."""
+    return {name.split("/")[0]: checkpoint for name, (_, checkpoint) in metrics.items() if name.endswith("/loss")}
 
 
 def _relative(path: str | None, run_dir: Path) -> str | None:
@@ -190,7 +206,14 @@ def _log_hyperparameters(cfg: DictConfig, trainer: "Trainer", metrics: dict[str,
 
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    keep = ("max_epochs", "accelerator", "devices", "precision", "accumulate_grad_batches", "gradient_clip_val")
+    keep = (
+        "max_epochs",
+        "accelerator",
+        "devices",
+        "precision",
+        "accumulate_grad_batches",
+        "gradient_clip_val",
+    )
     chosen = {group: plain[group] for group in ("data", "model", "optimizer", "scheduler")}
     chosen |= {"seed": plain["seed"], "trainer": {name: plain["trainer"].get(name) for name in keep}}
     names = dict.fromkeys(["val/loss", "val/acc", f"{cfg.optimized_metric}_best", "test/loss", "test/acc"])
@@ -206,44 +229,6 @@ def _device(trainer: "Trainer") -> str:
 
     device = trainer.strategy.root_device
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
-
-
-def _summary(
-    cfg: DictConfig, run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str | None]], record: RunRecord
-) -> str:
-    """Return the table at the end: what came out, of which weights, how long it took, and what to type next."""
-    from io import StringIO
-
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("")
-    stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
-    for stage in stages:
-        table.add_column(stage, justify="right")
-    for row in dict.fromkeys(name.split("/", 1)[1] for name in metrics if not name.endswith("_epoch")):
-        values = [metrics.get(f"{stage}/{row}") for stage in stages]
-        table.add_row(row, *(f"{value[0]:.4f}" if value else "" for value in values))
-    of = ", ".join(f"{stage}: {metrics[f'{stage}/loss'][1] or 'weights in memory'}" for stage in stages)
-    text = StringIO()
-    Console(file=text, width=100).print(table)
-    shown = _from_here(run_dir)
-    return (
-        f"{cfg.task_name}: {record.content['status']} in {record.content['duration_s']:.1f} s,"
-        f" {trainer.global_step} steps\n{text.getvalue().rstrip()}\n\n"
-        f"  weights   {of}\n"
-        f"  the run   {shown}\n"
-        f"  curves    tensorboard --logdir {shown}\n"
-        f"  judge it  backlit-evaluate run={shown}"
-    )
-
-
-def _from_here(path: Path) -> str:
-    """Return a path as it may be typed in the working directory."""
-    path = path.resolve()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def predict(model: Classifier, data: InMemoryDataModule, inputs: Tensor) -> Tens
     model.eval()
     assert isinstance(model.dtype, torch.dtype)
     parts = []
-    for chunk in inputs.split(data.eval_batch_size):
+    for chunk in torch.split(inputs, data.eval_batch_size):
         logits = model(data.prepare_inputs(chunk.to(model.device), model.dtype))
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         parts.append(model.probabilities(logits).cpu())
@@ -132,12 +132,20 @@ def draw_confusion_matrix(probabilities: Tensor, targets: Tensor, names: list[st
     size = 2.5 + 0.55 * classes
     figure = Figure(figsize=(size, size), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row in range(classes):
         for column in range(classes):
             if count := int(counts[row, column]):
                 dark = shares[row, column] > 0.5
-                axes.text(column, row, f"{count}", ha="center", va="center", size=8, color="white" if dark else "black")
+                axes.text(
+                    column,
+                    row,
+                    f"{count}",
+                    ha="center",
+                    va="center",
+                    size=8,
+                    color="white" if dark else "black",
+                )
     labels = [name.split(" - ")[0] for name in names]
     axes.set_xticks(range(classes), labels, rotation=0 if max(map(len, labels)) < 3 else 90)
     axes.set_yticks(range(classes), labels)
@@ -158,13 +166,15 @@ def draw_mistakes(samples: TensorPairs, probabilities: Tensor, names: list[str],
     wrong = torch.nonzero(predicted != samples.targets).flatten()
     worst = wrong[confidence[wrong].argsort(descending=True)][:count]
     figure = Figure(figsize=(7.5, 8.6), layout="constrained")
-    figure.suptitle(f"The surest of {len(wrong):,} mistakes in {len(samples.targets):,}: true → predicted (probability)")
+    figure.suptitle(
+        f"The surest of {len(wrong):,} mistakes in {len(samples.targets):,}: true → predicted (probability)"
+    )
     labels = [name.split(" - ")[0] for name in names]
     side = max(1, math.ceil(math.sqrt(count)))
     for axes, index in zip(figure.subplots(side, side).flat, [*worst.tolist(), *[None] * side**2], strict=False):
         axes.axis("off")
         if index is not None:
-            axes.imshow(samples.inputs[index, 0], cmap="gray_r")
+            axes.imshow(samples.inputs[index, 0].numpy(), cmap="gray_r")
             true, told = labels[int(samples.targets[index])], labels[int(predicted[index])]
             axes.set_title(f"{true} → {told} ({confidence[index]:.3f})", size=9)
     return figure
@@ -183,10 +193,12 @@ def draw_first_layer(weights: Tensor, shape: torch.Size, count: int = 64) -> Fig
     limit = float(weights[strongest].abs().quantile(0.995))
     figure = Figure(figsize=(7.5, 8), layout="constrained")
     figure.suptitle(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
-    for axes, unit in zip(figure.subplots(side, side, squeeze=False).flat, [*strongest, *[None] * side**2], strict=False):
+    for axes, unit in zip(
+        figure.subplots(side, side, squeeze=False).flat, [*strongest, *[None] * side**2], strict=False
+    ):
         axes.axis("off")
         if unit is not None:
-            axes.imshow(weights[unit].reshape(shape), cmap="RdBu_r", vmin=-limit, vmax=limit)
+            axes.imshow(weights[unit].reshape(shape).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
 
 
@@ -199,23 +211,27 @@ def draw_boundary(model: Classifier, data: PointsDataModule, resolution: int = 2
     predicted = (predict(model, data, points) > 0.5).long()
     figure = Figure(figsize=(6.6, 6), layout="constrained")
     axes = figure.subplots()
-    shade = axes.imshow(probability, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.6)
+    shade = axes.imshow(
+        probability.numpy(), origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.45
+    )
     figure.colorbar(shade, label="probability of class 1", shrink=0.85)
-    axes.contour(ticks, ticks, probability, levels=[0.5], colors="black", linewidths=1.5)
+    axes.contour(ticks.numpy(), ticks.numpy(), probability.numpy(), levels=[0.5], colors="black", linewidths=1.5)
     for label, colour in ((0, BLUE), (1, ORANGE)):
-        chosen = points[labels == label]
+        chosen = points[labels == label].numpy()
         axes.scatter(chosen[:, 0], chosen[:, 1], s=22, color=colour, edgecolors="white", linewidths=0.6)
-    wrong = points[predicted != labels]
+    wrong = points[predicted != labels].numpy()
     axes.scatter(wrong[:, 0], wrong[:, 1], s=90, facecolors="none", edgecolors="black", linewidths=1.2)
     # The line w·p + b = 0 through its point nearest to the centre, along its direction, long enough for the square.
     normal = torch.tensor(data.weights, dtype=torch.float64)
     foot = -data.offset * normal / normal.dot(normal)
     along = torch.stack([-normal[1], normal[0]]) / normal.norm() * 3
-    ends = torch.stack([foot - along, foot + along])
+    ends = torch.stack([foot - along, foot + along]).numpy()
     axes.plot(ends[:, 0], ends[:, 1], "--", color="black", linewidth=1)
     right = len(points) - len(wrong)
     axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="x", ylabel="y", aspect="equal")
-    axes.set_title(f"{right} of {len(points)} training points right\nsolid: learned (0.5), dashed: given, ringed: wrong")
+    axes.set_title(
+        f"{right} of {len(points)} training points right\nsolid: learned (0.5), dashed: given, ringed: wrong"
+    )
     return figure
 
 

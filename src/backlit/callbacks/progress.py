@@ -1,27 +1,12 @@
 """How far a run is, for a person at a terminal and for whoever reads the log."""
 
 import logging
-import sys
 from time import monotonic
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import RichProgressBar
 
 log = logging.getLogger(__name__)
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, which stays quiet where the output is no terminal.
-
-    Args:
-        refresh_rate: Redraws a second.
-    """
-
-    def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate)
-        if not sys.stdout.isatty():
-            self.disable()
 
 
 class EpochLines(Callback):

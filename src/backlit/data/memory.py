@@ -5,7 +5,7 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 
 class TensorPairs(Dataset[tuple[Tensor, Tensor]]):
@@ -43,7 +43,7 @@ class TensorPairs(Dataset[tuple[Tensor, Tensor]]):
         return self.inputs.index_select(0, index), self.targets.index_select(0, index)
 
 
-def _as_it_is(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+def _as_it_is(batch: Any) -> Any:
     """Collate nothing: `TensorPairs.__getitems__` has returned a batch already."""
     return batch
 
@@ -108,14 +108,19 @@ class InMemoryDataModule(lightning.LightningDataModule):
         size = self.batch_size if train else self.eval_batch_size
         world_size = self.trainer.world_size if self.trainer else 1
         if train and size % world_size:
-            raise ValueError(
-                f"batch_size must be divisible by the number of processes ({world_size}), got {size}"
-            )
+            raise ValueError(f"batch_size must be divisible by the number of processes ({world_size}), got {size}")
+        # A full batch has no order; without the shuffle its rows keep their places.
+        shuffle = train and size < len(data.targets)
+        sampler = None
+        if train and not shuffle and world_size > 1:
+            # Lightning's own sampler always shuffles a training set: a full batch would not be all points once.
+            rank = self.trainer.global_rank if self.trainer else 0
+            sampler = DistributedSampler(data, world_size, rank, shuffle=False)
         return DataLoader(
             data,
             batch_size=max(1, size // world_size),
-            # A full batch has no order; without the shuffle its rows keep their places.
-            shuffle=train and size < len(data.targets),
+            shuffle=shuffle,
+            sampler=sampler,
             num_workers=self.num_workers,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
@@ -139,9 +144,7 @@ class InMemoryDataModule(lightning.LightningDataModule):
         """Turn stored inputs of shape ``(b, ...)`` into what the network reads, in `dtype`, on their device."""
         return inputs.to(dtype)
 
-    def on_after_batch_transfer(
-        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
-    ) -> tuple[Tensor, Tensor]:
+    def on_after_batch_transfer(self, batch: tuple[Tensor, Tensor], dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """Prepare the inputs on the device, where it is cheap and where fewer bytes had to be moved to."""
         assert self.trainer is not None
         inputs, targets = batch

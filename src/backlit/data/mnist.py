@@ -184,9 +184,10 @@ class MNISTDataModule(InMemoryDataModule):
             folder = self.data_dir / self.dataset / "raw"
             names = [Path(url).name for url, _ in self._resources()]
             missing = [n for n in names if not any((folder / p).exists() for p in (n, Path(n).stem))]
+            reason = str(error).splitlines()[0].rstrip(":")
             raise RuntimeError(
                 f"{self.dataset} is not in {folder} (missing: {', '.join(missing) or 'nothing, but unreadable'}) and"
-                f" cannot be downloaded ({error}); put the files there or use data=mnist, which needs no download"
+                f" cannot be downloaded ({reason}); put the files there or use data=mnist, which needs no download"
             ) from error
 
     def setup(self, stage: str) -> None:

@@ -60,7 +60,11 @@ class PointsDataModule(InMemoryDataModule):
         pin_memory: bool = False,
         seed: int = 0,
     ) -> None:
-        for name, size, least in (("train_size", train_size, 1), ("val_size", val_size, 0), ("test_size", test_size, 1)):
+        for name, size, least in (
+            ("train_size", train_size, 1),
+            ("val_size", val_size, 0),
+            ("test_size", test_size, 1),
+        ):
             if size < least:
                 raise ValueError(f"{name} must be >= {least}, got {size}")
         super().__init__(
@@ -81,7 +85,7 @@ class PointsDataModule(InMemoryDataModule):
         self.offset = float(offset)
         self.margin = margin
         self.label_noise = label_noise
-        farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*weights)
+        farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*self.weights)
         if not 0 <= margin < farthest:
             raise ValueError(
                 f"margin must be >= 0 and < {farthest:.4g} (the corner farthest from the line), got {margin}"

@@ -106,7 +106,7 @@ class Classifier(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Record the training loss every ``log_every_n_steps`` optimizer steps."""
-        every, step = self.trainer.log_every_n_steps, self.global_step
+        every, step = self.trainer.log_every_n_steps, self.global_step  # type: ignore[attr-defined]
         # While gradients accumulate, several batches see the same global_step: only the first may record.
         if every and step % every == 0 and step != self._recorded_at:
             self._recorded_at = step
@@ -188,7 +188,9 @@ class Classifier(lightning.LightningModule):
         if self.trainer.optimizers:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             advice = f"; try a smaller optimizer.lr (now {lr:g}) or trainer.gradient_clip_val=1"
-        raise FloatingPointError(f"{name} is {stacked[first].item()} at step {step}, epoch {self.current_epoch}{advice}")
+        raise FloatingPointError(
+            f"{name} is {stacked[first].item()} at step {step}, epoch {self.current_epoch}{advice}"
+        )
 
     def configure_optimizers(self) -> Any:
         """Make the optimizer and, if there is one, the scheduler."""

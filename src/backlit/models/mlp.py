@@ -1,5 +1,6 @@
 """The multilayer perceptron."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -7,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
-Initialization = Literal["default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"]
+Initialization = Literal[
+    "default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"
+]
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
@@ -67,7 +70,7 @@ class MLP(nn.Module):
         self.sizes = sizes
         self.activation = _ACTIVATIONS[activation]
         self.dropout = dropout
-        for number, (width, next_width) in enumerate(zip(sizes, sizes[1:], strict=False), start=1):
+        for number, (width, next_width) in enumerate(itertools.pairwise(sizes), start=1):
             layer = nn.Linear(width, next_width)
             if initialization != "default":
                 _INITIALIZATIONS[initialization](layer.weight)

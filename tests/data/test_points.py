@@ -1,0 +1,78 @@
+import numpy
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backlit.data import PointsDataModule
+
+
+def drawn(**arguments: object) -> PointsDataModule:
+    data = PointsDataModule(**arguments)  # type: ignore[arg-type]
+    data.setup("fit")
+    return data
+
+
+def test_the_defaults_are_the_points_of_the_reference_program() -> None:
+    numpy.random.seed(0)
+    points = numpy.random.rand(100, 2) * 2 - 1
+    labels = (points[:, 0] + points[:, 1] > 0).astype(int)
+    data = drawn()
+    assert torch.equal(data.train_set.inputs, torch.FloatTensor(points))
+    assert torch.equal(data.train_set.targets, torch.from_numpy(labels))
+
+
+def test_the_three_sets_share_no_point_and_have_their_sizes() -> None:
+    data = drawn(train_size=100, val_size=200, test_size=300)
+    assert data.val_set is not None
+    sets = [data.train_set, data.val_set, data.test_set]
+    assert [len(part.targets) for part in sets] == [100, 200, 300]
+    points = {tuple(point) for part in sets for point in part.inputs.tolist()}
+    assert len(points) == 600
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.tuples(st.floats(-3, 3), st.floats(-3, 3)).filter(lambda w: abs(w[0]) + abs(w[1]) > 0.1),
+    st.floats(-0.5, 0.5),
+    st.floats(0, 0.3),
+)
+def test_labels_and_margin_follow_the_line(weights: tuple[float, float], offset: float, margin: float) -> None:
+    norm = numpy.hypot(*weights)
+    data = drawn(weights=weights, offset=offset * norm, margin=margin, val_size=10, test_size=10)
+    points = data.train_set.inputs.double()
+    side = points @ torch.tensor(weights, dtype=torch.float64) + offset * norm
+    far = side.abs() / norm > 1e-6
+    assert torch.equal(data.train_set.targets[far], (side[far] > 0).long())
+    assert (side.abs() / norm >= margin - 1e-6).all()
+    assert points.abs().max() <= 1
+
+
+def test_label_noise_flips_training_labels_alone() -> None:
+    clean, noisy = drawn(train_size=2000), drawn(train_size=2000, label_noise=0.2)
+    assert torch.equal(clean.train_set.inputs, noisy.train_set.inputs)
+    flipped = (clean.train_set.targets != noisy.train_set.targets).float().mean().item()
+    assert 0.17 < flipped < 0.23
+    assert torch.equal(clean.test_set.targets, noisy.test_set.targets)
+
+
+def test_without_validation_there_is_no_loader() -> None:
+    data = drawn(val_size=0)
+    assert data.val_set is None
+    assert data.val_dataloader() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"train_size": 0}, "train_size must be >= 1, got 0"),
+        ({"weights": [0, 0]}, "weights must be two numbers, not both 0, got"),
+        ({"weights": [1]}, "weights must be two numbers"),
+        ({"label_noise": 0.6}, "label_noise must be in"),
+        ({"margin": 1.5}, "margin must be >= 0 and < 1.414"),
+        ({"margin": -0.1}, "margin must be >= 0"),
+    ],
+)
+def test_a_value_out_of_range_is_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PointsDataModule(**arguments)  # type: ignore[arg-type]

@@ -1,0 +1,176 @@
+import math
+from typing import Any
+
+import lightning
+import pytest
+import torch
+import torchmetrics.functional.classification as reference
+from torch.utils.data import DataLoader, TensorDataset
+
+from backlit.data import PointsDataModule
+from backlit.models import BinaryClassifier, Classifier, MulticlassClassifier
+
+
+def trainer(**arguments: Any) -> lightning.Trainer:
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    return lightning.Trainer(accelerator="cpu", num_sanity_val_steps=0, enable_model_summary=False, **quiet | arguments)
+
+
+def loader(inputs: torch.Tensor, targets: torch.Tensor, batch_size: int) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(inputs, targets), batch_size=batch_size)
+
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The '.*_dataloader' does not have many workers",  # data in memory need none
+    "ignore:`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 beside torch 2.14
+)
+
+
+def test_binary_loss_by_hand() -> None:
+    loss = BinaryClassifier().loss(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
+    # -log sigmoid(0) = log 2; -log(1 - sigmoid(2)) = log(1 + e²)
+    assert loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
+
+
+def test_multiclass_loss_by_hand() -> None:
+    loss = MulticlassClassifier(in_features=2, num_classes=3).loss(torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2]))
+    assert loss.item() == pytest.approx(1 + math.log(math.e + 1 + 1 / math.e))
+
+
+def test_binary_logits_are_flat() -> None:
+    model = BinaryClassifier()
+    logits = model(torch.randn(7, 2))
+    assert logits.shape == (7,)
+    assert torch.allclose(model.probabilities(logits), 1 / (1 + torch.exp(-logits)))
+
+
+@pytest.mark.parametrize("batch_size", [3, 50])
+def test_metrics_are_those_of_the_whole_set(batch_size: int) -> None:
+    torch.manual_seed(0)
+    model = MulticlassClassifier(in_features=6, num_classes=4, hidden_sizes=[8])
+    # Logits that all lie in [0, 1] could be taken for probabilities.
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.05)
+    inputs, targets = torch.randn(50, 6), torch.randint(4, (50,))
+    runner = trainer()
+    runner.test(model, loader(inputs, targets, batch_size), verbose=False)
+    with torch.no_grad():
+        logits = model(inputs)
+    chances = logits.softmax(1)
+    expected = {
+        "test/loss": torch.nn.functional.cross_entropy(logits, targets),
+        "test/acc": (logits.argmax(1) == targets).float().mean(),
+        "test/f1": reference.multiclass_f1_score(chances, targets, 4, average="macro"),
+        "test/auroc": reference.multiclass_auroc(chances, targets, 4),
+        "test/ece": reference.multiclass_calibration_error(chances, targets, 4, n_bins=15),
+    }
+    assert set(runner.callback_metrics) == set(expected)
+    for name, value in expected.items():
+        assert runner.callback_metrics[name].item() == pytest.approx(value.item(), abs=1e-6), name
+
+
+def test_binary_accuracy_counts_the_sign_of_the_logit() -> None:
+    model = BinaryClassifier(hidden_sizes=[])
+    model.net.load_state_dict({"fc1.weight": torch.tensor([[0.1, 0.0]]), "fc1.bias": torch.tensor([0.0])})
+    # Logits 0.01, 0.04, 0.09: class 1, though as probabilities they would mean class 0.
+    inputs = torch.tensor([[0.1, 0.0], [0.4, 0.0], [0.9, 0.0], [-0.5, 0.0]])
+    runner = trainer()
+    runner.test(model, loader(inputs, torch.tensor([1, 1, 0, 0]), 4), verbose=False)
+    assert runner.callback_metrics["test/acc"].item() == 0.75
+
+
+def test_one_batch_can_be_learned_by_heart() -> None:
+    torch.manual_seed(0)
+    inputs, targets = torch.randn(32, 10), torch.randint(5, (32,))
+    model = MulticlassClassifier(
+        in_features=10, num_classes=5, hidden_sizes=[64], optimizer=lambda p: torch.optim.Adam(p, 0.01)
+    )
+    runner = trainer(max_epochs=150, log_every_n_steps=1)
+    runner.fit(model, loader(inputs, targets, 32), loader(inputs, targets, 32))
+    assert runner.callback_metrics["train/acc"] == 1
+    assert runner.callback_metrics["train/loss"] < 0.05
+
+
+class Records(lightning.pytorch.loggers.CSVLogger):
+    """Keeps what a logger is given."""
+
+    def __init__(self) -> None:
+        super().__init__(".")
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        self.rows.append((step, metrics))
+
+    def save(self) -> None: ...
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_training_loss_is_the_mean_since_the_last_record(accumulate: int) -> None:
+    losses: list[float] = []
+
+    class Losses(lightning.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            losses.append(float(arguments[2]["loss"]) * accumulate)
+
+    records = Records()
+    data = PointsDataModule(train_size=30, batch_size=10, passes_per_epoch=4)
+    runner = trainer(
+        max_epochs=2,
+        logger=records,
+        callbacks=[Losses()],
+        log_every_n_steps=2,
+        accumulate_grad_batches=accumulate,
+        check_val_every_n_epoch=5,
+    )
+    runner.fit(BinaryClassifier(), datamodule=data)
+    recorded = [(step, row["train/loss"]) for step, row in records.rows if "train/loss" in row]
+    assert [step for step, _ in recorded] == list(range(2, runner.global_step + 1, 2))
+    batches = 2 * accumulate
+    means = [sum(losses[i : i + batches]) / batches for i in range(0, len(losses), batches)]
+    assert [value for _, value in recorded] == pytest.approx(means, rel=1e-5)
+
+
+@pytest.mark.parametrize("bad_step", [1, 7, 12])
+def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int) -> None:
+    class Diverges(BinaryClassifier):
+        def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            factor = math.nan if self.trainer.training and self.global_step + 1 >= bad_step else 1.0
+            return super().loss(logits, targets) * factor
+
+    data = PointsDataModule(train_size=10, passes_per_epoch=6)
+    with pytest.raises(FloatingPointError, match=rf"^train/loss is nan at step {bad_step}, epoch \d; try a smaller"):
+        trainer(max_epochs=2, log_every_n_steps=5).fit(Diverges(), datamodule=data)
+
+
+def test_best_so_far_is_kept_over_epochs() -> None:
+    seen: list[tuple[float, float]] = []
+
+    class Watch(lightning.Callback):
+        def on_validation_end(self, runner: lightning.Trainer, module: lightning.LightningModule) -> None:
+            seen.append((runner.callback_metrics["val/acc"].item(), runner.callback_metrics["val/acc_best"].item()))
+
+    lightning.seed_everything(1, verbose=False)
+    data = PointsDataModule(train_size=20, val_size=50, passes_per_epoch=3)
+    trainer(max_epochs=6, callbacks=[Watch()], log_every_n_steps=1).fit(
+        BinaryClassifier(optimizer=lambda p: torch.optim.SGD(p, 3.0)), datamodule=data
+    )
+    assert len(seen) == 6
+    assert [best for _, best in seen] == [max(acc for acc, _ in seen[: i + 1]) for i in range(6)]
+
+
+@pytest.mark.parametrize("model", [BinaryClassifier(hidden_sizes=[3]), MulticlassClassifier(hidden_sizes=[5])])
+def test_hyperparameters_are_plain(model: Classifier) -> None:
+    plain = (int, float, str, bool, list, type(None))
+    assert all(isinstance(value, plain) for value in model.hparams.values())
+    assert "optimizer" not in model.hparams
+
+
+def test_compile_keeps_the_names_of_the_weights() -> None:
+    model = BinaryClassifier(compile=True)
+    assert [n for n in model.state_dict() if n.startswith("net.")] == [
+        "net.fc1.weight",
+        "net.fc1.bias",
+        "net.fc2.weight",
+        "net.fc2.bias",
+    ]

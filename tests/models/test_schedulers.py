@@ -1,0 +1,53 @@
+import math
+
+import pytest
+import torch
+
+from backlit.models import schedulers
+
+
+def optimizer(lr: float = 0.2) -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=lr)
+
+
+def rates(config: dict[str, object], made: torch.optim.Optimizer, steps: int) -> list[float]:
+    scheduler = config["scheduler"]
+    assert isinstance(scheduler, torch.optim.lr_scheduler.LRScheduler)
+    found = []
+    for _ in range(steps):
+        found.append(made.param_groups[0]["lr"])
+        made.step()
+        scheduler.step()
+    return found
+
+
+def test_cosine_is_half_a_cosine() -> None:
+    made = optimizer()
+    found = rates(schedulers.cosine(made, 100, min_lr=0.01), made, 100)
+    expected = [0.01 + 0.19 * (1 + math.cos(math.pi * t / 100)) / 2 for t in range(100)]
+    assert found == pytest.approx(expected)
+
+
+def test_one_cycle_peaks_at_the_optimizers_lr() -> None:
+    made = optimizer()
+    found = rates(schedulers.one_cycle(made, 100, warmup_fraction=0.25, div_factor=10), made, 99)
+    assert found[0] == pytest.approx(0.02)
+    assert max(found) == pytest.approx(0.2)
+    assert found.index(max(found)) == 24
+    assert found[-1] < 0.001
+
+
+def test_step_drops_evenly() -> None:
+    made = optimizer()
+    found = rates(schedulers.step(made, 90, drops=2, gamma=0.5), made, 90)
+    assert found == pytest.approx([0.2] * 30 + [0.1] * 30 + [0.05] * 30)
+
+
+def test_plateau_watches_validation() -> None:
+    config = schedulers.plateau(optimizer(), 100, patience=1)
+    assert (config["monitor"], config["interval"]) == ("val/loss", "epoch")
+
+
+def test_negative_drops_are_refused() -> None:
+    with pytest.raises(ValueError, match="drops must be >= 0, got -1"):
+        schedulers.step(optimizer(), 10, drops=-1)

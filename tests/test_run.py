@@ -1,0 +1,88 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from backlit.run import RunRecord, from_here, latest_run, new_directory, table, whole_file, write_json
+
+
+def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_json(path, {"a": 1})
+
+    def fail_in_the_middle() -> None:
+        with whole_file(path) as temporary:
+            temporary.write_text('{"a": ')
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail_in_the_middle()
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_two_runs_in_one_second_get_two_directories(tmp_path: Path) -> None:
+    wanted = tmp_path / "runs" / "2026-01-01_00-00-00"
+    made = [new_directory(wanted) for _ in range(3)]
+    assert [path.name for path in made] == [wanted.name, f"{wanted.name}_2", f"{wanted.name}_3"]
+    assert all(path.is_dir() for path in made)
+
+
+def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("")
+    with pytest.raises(OSError, match="runs"):
+        new_directory(tmp_path / "runs" / "now")
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "completed"),
+        (RuntimeError("no"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+        (SystemExit(1), "interrupted"),
+    ],
+)
+def test_run_json_says_how_it_ended(
+    error: BaseException | None, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/bin/backlit-train", "model.hidden_sizes=[4, 4]"])
+    record = RunRecord(tmp_path, seed=7, overrides=["a=1"], device="cpu", precision="32-true", world_size=1)
+    first = json.loads((tmp_path / "run.json").read_text())
+    assert first["status"] == "running"
+    assert first["command"] == "backlit-train 'model.hidden_sizes=[4, 4]'"
+    record.end(error)
+    last = json.loads((tmp_path / "run.json").read_text())
+    keys = "status command seed overrides versions git device precision world_size started ended duration_s error"
+    assert list(last) == keys.split()
+    assert last["status"] == status
+    assert (last["error"] is None) == (error is None)
+    assert last["started"] <= last["ended"]
+    assert last["versions"]["lightning"].startswith("2.")
+
+
+def test_the_latest_run_is_the_one_written_to_last(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="there is no run in"):
+        latest_run(tmp_path)
+    for name in ("b", "a"):
+        directory = new_directory(tmp_path / "task" / "runs" / name)
+        write_json(directory / "run.json", {})
+        stamp = {"b": 1_000_000_000, "a": 2_000_000_000}[name]
+        import os
+
+        os.utime(directory / "run.json", (stamp, stamp))
+    assert latest_run(tmp_path).name == "a"
+
+
+def test_a_path_is_shown_as_it_may_be_typed(tmp_path: Path) -> None:
+    assert from_here(tmp_path / "outputs" / "a run") == "'outputs/a run'"
+    assert from_here(Path("/")) == "/"
+
+
+def test_the_table_has_a_row_a_metric_and_a_column_a_stage() -> None:
+    lines = table({"train/loss": 0.5, "train/loss_epoch": 9.0, "val/loss": 0.25, "val/acc": 1.0}).splitlines()
+    assert lines[0].split() == ["train", "val"]
+    assert lines[2].split() == ["loss", "0.5000", "0.2500"]
+    assert lines[3].split() == ["acc", "1.0000"]
+    assert len(lines) == 4

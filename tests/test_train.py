@@ -1,0 +1,209 @@
+"""Whole trainings: against the reference, twice the same, on tiny images, failing, interrupted."""
+
+import csv
+import json
+import math
+import runpy
+from pathlib import Path
+
+import matplotlib.image
+import numpy
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from backlit.evaluate import evaluate
+from backlit.train import train
+from tests.conftest import Compose
+from tests.models.test_mlp import SimpleNN
+
+REFERENCE = Path(__file__).parents[1] / "benchmarks" / "reference"
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def curve(run: Path, name: str) -> list[tuple[int, float]]:
+    return [(int(row["step"]), float(row[name])) for row in rows(run) if row[name]]
+
+
+def only_run(task: str) -> Path:
+    (run,) = Path("outputs", task, "runs").iterdir()
+    return run
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib")  # the reference imports pyplot
+def test_points_follow_the_reference_program_at_every_step(composed: Compose) -> None:
+    reference = runpy.run_path(str(REFERENCE / "points.py"))
+    train(composed("experiment=points", "trainer.log_every_n_steps=1", "trainer.accelerator=cpu"))
+    run = only_run("points")
+    losses = curve(run, "train/loss")
+    assert [step for step, _ in losses] == list(range(1, 1001))
+    assert numpy.abs(numpy.array([loss for _, loss in losses]) - reference["losses"]).max() < 1e-5
+    for step, value in ((1, 0.66128), (100, 0.39206), (500, 0.09916), (1000, 0.06534)):
+        assert losses[step - 1][1] == pytest.approx(value, abs=5e-6)
+    # The weights load into the reference's own class; 98 of the 100 points are right, as there.
+    model = type(reference["model"])()
+    model.load_state_dict(torch.load(run / "weights.pth", weights_only=True))
+    right = (model(reference["X_tensor"]) > 0.5) == (reference["Y_tensor"] > 0.5)
+    assert int(right.sum()) == 98
+    for name, value in reference["model"].state_dict().items():
+        assert torch.allclose(model.state_dict()[name], value, atol=1e-5)
+
+
+def test_a_run_directory_is_whole(tiny_mnist: list[str], composed: Compose) -> None:
+    metrics = train(composed(*tiny_mnist, "callbacks.histograms.every_n_steps=10"))
+    run = only_run("mnist_mlp")
+    files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    plots = {f"plots/{name}.png" for name in ("confusion_matrix", "mistakes", "first_layer", "curves")}
+    expected = {
+        ".hydra/config.yaml",
+        "run.json",
+        "metrics.json",
+        "metrics.csv",
+        "weights.pth",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    events = {name for name in files if name.startswith("tensorboard/")}
+    assert files - events == expected | plots
+    assert len(events) == 1
+
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["seed"], record["device"], record["world_size"]) == ("completed", 0, "cpu", 1)
+    assert record["precision"] == "32-true"
+    assert record["duration_s"] > 0
+
+    saved = json.loads((run / "metrics.json").read_text())
+    assert saved["metrics"] == metrics
+    assert saved["checkpoint"]["test/acc"] == "checkpoints/best.ckpt"
+    assert saved["checkpoint"]["train/loss"] == "checkpoints/last.ckpt"
+    assert metrics["val/acc_best"] == max(value for _, value in curve(run, "val/acc"))
+
+    assert list(rows(run)[0])[:2] == ["step", "epoch"]
+    assert [step for step, _ in curve(run, "train/loss")] == [5, 10, 15, 20, 25, 30]
+    assert [step for step, _ in curve(run, "val/acc")] == [15, 30]
+    assert [step for step, _ in curve(run, "test/acc")] == [30]
+
+    for checkpoint in (run / "checkpoints").iterdir():
+        content = torch.load(checkpoint, weights_only=True)
+        assert content["hyper_parameters"]["hidden_sizes"] == [128, 64]
+    net = SimpleNN()
+    net.load_state_dict(torch.load(run / "weights.pth", weights_only=True))
+    for plot in (run / "plots").iterdir():
+        picture = matplotlib.image.imread(plot)
+        assert min(picture.shape[:2]) > 300
+        assert picture.std() > 0.02
+
+
+def test_tensorboard_has_curves_pictures_histograms_graph_and_hparams(tiny_mnist: list[str], composed: Compose) -> None:
+    metrics = train(composed(*tiny_mnist, "callbacks.histograms.every_n_steps=10"))
+    run = only_run("mnist_mlp")
+    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"histograms": 0}).Reload()
+    tags = events.Tags()
+    found = [(event.step, event.value) for event in events.Scalars("val/acc")]
+    assert found == [(step, pytest.approx(value)) for step, value in curve(run, "val/acc")]
+    assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15, 20, 25, 30]
+    assert set(tags["images"]) == {"confusion_matrix", "mistakes", "first_layer"}
+    assert {"weights/fc1.weight", "gradients/fc3.bias"} <= set(tags["histograms"])
+    assert [event.step for event in events.Histograms("gradients/fc1.weight")] == [0, 10, 20]
+    assert tags["graph"]
+    assert events.Scalars("hp/val_acc_best")[0].value == pytest.approx(metrics["val/acc_best"])
+    assert events.Scalars("hp/test_acc")[0].value == pytest.approx(metrics["test/acc"])
+    plugin = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"optimizer/lr" in plugin
+    assert b"data/batch_size" in plugin
+
+
+@pytest.mark.parametrize("experiment", ["points", "tiny_mnist"])
+def test_the_same_seed_gives_the_same_weights_to_the_bit(
+    experiment: str, tiny_mnist: list[str], composed: Compose, tmp_path: Path
+) -> None:
+    small = ["experiment=points", "data.batch_size=30", "data.passes_per_epoch=5", "trainer.accelerator=cpu"]
+    overrides = small if experiment == "points" else [*tiny_mnist, "model.dropout=0.3"]
+    weights = []
+    for name in ("first", "second", "other"):
+        directory = tmp_path / name
+        directory.mkdir()
+        train(composed(*overrides, f"seed={int(name == 'other')}", "callbacks=none"), directory)
+        weights.append(torch.load(directory / "weights.pth", weights_only=True))
+    first, second, other = weights
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_evaluate_repeats_the_figures(tiny_mnist: list[str], composed: Compose) -> None:
+    metrics = train(composed(*tiny_mnist, "callbacks=none"))
+    again = evaluate(composed("run=latest", "trainer.accelerator=cpu", config_name="evaluate"))
+    assert again == {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def test_the_tested_weights_are_the_best_by_validation(tiny_mnist: list[str], composed: Compose) -> None:
+    train(composed(*tiny_mnist, "callbacks=none", "optimizer.lr=0.02", "trainer.max_epochs=6", "logger=csv"))
+    run = only_run("mnist_mlp")
+    values = [value for _, value in curve(run, "val/acc")]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] == values.index(max(values))
+    exported = torch.load(run / "weights.pth", weights_only=True)
+    assert all(torch.equal(best["state_dict"][f"net.{name}"], value) for name, value in exported.items())
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 5
+    assert not (run / "tensorboard").exists()
+
+
+def test_without_validation_the_last_weights_are_tested_and_it_is_said(
+    tiny_mnist: list[str], composed: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    metrics = train(composed(*tiny_mnist, "data.val_size=0", "callbacks=none"))
+    run = only_run("mnist_mlp")
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert json.loads((run / "metrics.json").read_text())["checkpoint"]["test/acc"] == "checkpoints/last.ckpt"
+    assert "no validation took place, so there is no best checkpoint; the last weights are tested" in caplog.text
+    assert not any(name.startswith("val/") for name in metrics)
+
+
+def test_a_training_goes_on_from_a_checkpoint(tiny_mnist: list[str], composed: Compose, tmp_path: Path) -> None:
+    train(composed(*tiny_mnist, "callbacks=none"))
+    checkpoint = only_run("mnist_mlp") / "checkpoints" / "last.ckpt"
+    (tmp_path / "more").mkdir()
+    train(composed(*tiny_mnist, "callbacks=none", f"ckpt_path={checkpoint}", "trainer.max_epochs=3"), tmp_path / "more")
+    assert [step for step, _ in curve(tmp_path / "more", "val/acc")] == [45]
+
+
+def test_a_checkpoint_can_be_tested_alone(tiny_mnist: list[str], composed: Compose, tmp_path: Path) -> None:
+    metrics = train(composed(*tiny_mnist, "callbacks=none"))
+    checkpoint = only_run("mnist_mlp") / "checkpoints" / "best.ckpt"
+    (tmp_path / "test").mkdir()
+    again = train(composed(*tiny_mnist, "callbacks=none", "train=false", f"ckpt_path={checkpoint}"), tmp_path / "test")
+    assert again == {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_reason(
+    composed: Compose, caplog: pytest.LogCaptureFixture
+) -> None:
+    small = ["data.train_size=20", "data.passes_per_epoch=20", "trainer.log_every_n_steps=10", "model.activation=gelu"]
+    with pytest.raises(FloatingPointError, match=r"train/loss is (nan|inf) at step \d+"):
+        train(composed("experiment=points", *small, "optimizer.lr=1e38", "trainer.accelerator=cpu"))
+    record = json.loads((only_run("points") / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert record["error"].startswith("FloatingPointError: train/loss is")
+    assert "try a smaller optimizer.lr (now 1e+38)" in record["error"]
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_other_precisions_learn_about_the_same(precision: str, tiny_mnist: list[str], composed: Compose) -> None:
+    metrics = train(composed(*tiny_mnist, "callbacks=none", f"trainer.precision={precision}"))
+    assert metrics["test/acc"] > 0.9
+    assert math.isfinite(metrics["test/loss"])
+
+
+@pytest.mark.parametrize("debug", ["fast", "limit", "overfit", "default"])
+def test_debug_options_run(debug: str, tiny_mnist: list[str], composed: Compose) -> None:
+    overrides = [override for override in tiny_mnist if "max_epochs" not in override]
+    limits = ["trainer.max_epochs=2"] if debug == "overfit" else []
+    metrics = train(composed(*overrides, f"debug={debug}", "callbacks=none", *limits))
+    assert "test/acc" in metrics
+    assert (only_run("debug") / "checkpoints").exists() == (debug != "fast")
