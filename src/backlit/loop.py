@@ -9,14 +9,15 @@ It depends on Lightning's internals, so pyproject.toml bounds Lightning's versio
 loops against each other, and ``lean_loop=false`` goes back to Lightning's.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.core.hooks import DataHooks
 from lightning.pytorch.loops.fetchers import _DataFetcher, _DataLoaderIterDataFetcher
-from lightning.pytorch.loops.optimization.automatic import ClosureResult
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.profilers import PassThroughProfiler
@@ -76,7 +77,7 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
         self._after_transfer = select.get_instance("on_after_batch_transfer").on_after_batch_transfer
         self._hooks = {
             name: (
-                [getattr(callback, name) for callback in trainer.callbacks if _implements(callback, Callback, name)],
+                [getattr(callback, name) for callback in trainer.callbacks if _calls(callback, name)],
                 getattr(module, name) if _implements(module, LightningModule, name) else None,
             )
             for name in _HOOKS
@@ -152,8 +153,8 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
         _set_hook(module, "training_step")
         output = module.training_step(batch, batch_idx)
         _set_hook(module, None)
-        result = ClosureResult.from_training_step_output(output)
-        if result.closure_loss is not None:
+        loss = output["loss"] if isinstance(output, Mapping) else output
+        if loss is not None:
             counters.increment_ready()
             self._call("on_before_zero_grad", optimizer)
             counters.increment_started()
@@ -162,12 +163,14 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
                 for parameter in group["params"]:
                     parameter.grad = None
             counters.increment_completed()
-            self._call("on_before_backward", result.closure_loss)
-            result.closure_loss.backward()  # type: ignore[no-untyped-call]
+            self._call("on_before_backward", loss)
+            loss.backward()
             self._call("on_after_backward")
             self._call("on_before_optimizer_step", optimizer)
         optimizer.step()
-        return result.asdict() if result.loss is not None else {}
+        if loss is None:
+            return {}
+        return {**(output if isinstance(output, Mapping) else {}), "loss": loss.detach()}
 
     def _should_check_val_fx(self, data_fetcher: _DataFetcher) -> bool:
         """Tell whether validation is due; the answer for nearly all batches is found without Lightning's questions."""
@@ -192,6 +195,14 @@ def _implements(instance: object, base: type, name: str) -> bool:
     """Tell whether an object brings its own method `name`, by its class or set on it, other than `base`'s."""
     method = getattr(instance, name)
     return getattr(method, "__func__", method) is not getattr(base, name)
+
+
+def _calls(callback: Callback, name: str) -> bool:
+    """Tell whether a step has to call this hook of a callback."""
+    if isinstance(callback, ModelCheckpoint) and name == "on_train_batch_end":
+        # One that saves by epochs alone asks itself the same, at every step.
+        return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
+    return _implements(callback, Callback, name)
 
 
 def _updates(results: Any) -> int:

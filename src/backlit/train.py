@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -139,11 +140,17 @@ def _fit_and_test(
     datamodule: "LightningDataModule",
 ) -> dict[str, tuple[float, str | None]]:
     """Return every final metric and the checkpoint, relative to the run directory, that it came from."""
+    import torch
+
     metrics: dict[str, tuple[float, str | None]] = {}
     tested = cfg.ckpt_path
     if cfg.train:
         # The imports left a million objects that never die; the collector need not look at them (0.2 s).
         gc.freeze()
+        if not torch.cuda.is_available():
+            # Lightning has torch look for GPUs by NVML, so that a process may still fork afterwards. Without NVML
+            # the look fails by opening a library, 0.1 ms, and torch.optim.Adam looks at every step.
+            os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True if cfg.ckpt_path else None)
         best, last = _checkpoints(trainer)
         metrics = {name: (value, _relative(last, run_dir)) for name, value in _measured(trainer).items()}

@@ -1,7 +1,7 @@
 """What is shown, drawn and written while training."""
 
 from backlit.callbacks.pictures import Pictures
-from backlit.callbacks.progress import EpochLines
+from backlit.callbacks.progress import EpochLines, ProgressBar
 from backlit.callbacks.tensorboard import Histograms, ModelGraph
 
-__all__ = ["EpochLines", "Histograms", "ModelGraph", "Pictures"]
+__all__ = ["EpochLines", "Histograms", "ModelGraph", "Pictures", "ProgressBar"]

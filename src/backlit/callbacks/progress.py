@@ -5,8 +5,30 @@ from time import monotonic
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
 
 log = logging.getLogger(__name__)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, told about a few steps a second rather than about each.
+
+    Args:
+        refresh_rate: Redraws a second.
+    """
+
+    def __init__(self, refresh_rate: int = 5) -> None:
+        super().__init__(refresh_rate=refresh_rate)
+        self._told = 0.0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tell the bar, if it is time to redraw it or the epoch is over."""
+        now = monotonic()
+        if now - self._told >= 1 / self.refresh_rate or trainer.is_last_batch:
+            self._told = now
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
 class EpochLines(Callback):

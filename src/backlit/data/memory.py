@@ -111,7 +111,7 @@ class InMemoryDataModule(lightning.LightningDataModule):
             raise ValueError(f"batch_size must be divisible by the number of processes ({world_size}), got {size}")
         # A full batch has no order; without the shuffle its rows keep their places.
         shuffle = train and size < len(data.targets)
-        sampler = None
+        sampler: DistributedSampler[Any] | None = None
         if train and not shuffle and world_size > 1:
             # Lightning's own sampler always shuffles a training set: a full batch would not be all points once.
             rank = self.trainer.global_rank if self.trainer else 0
