@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,24 +87,17 @@ class CheckFirst(Callback):
 
     def _reserve(self, config: DictConfig, kind: str, key: str) -> None:
         wanted = Path(config.hydra[kind].dir)
-        if any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra):
-            if (wanted / "run.json").exists():
-                raise ConfigError([f"{key} must be a directory without a run, got {wanted}, which has one"])
-            made = wanted
-        else:
-            try:
-                made = new_directory(wanted)
-            except OSError as error:
-                raise ConfigError(
-                    [f"{key} must be a directory that can be made, got {wanted}: {error.strerror}"]
-                ) from None
+        chosen = any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+        if chosen and (wanted / "run.json").exists():
+            raise ConfigError([f"{key} must be a directory without a run, got {wanted}, which has one"])
         try:
-            made.mkdir(parents=True, exist_ok=True)
-            if not os.access(made, os.W_OK):
-                raise PermissionError(13, "not writable")
+            if chosen:
+                wanted.mkdir(parents=True, exist_ok=True)
+            made = wanted if chosen else new_directory(wanted)
+            tempfile.TemporaryFile(dir=made).close()
         except OSError as error:
             raise ConfigError(
-                [f"{key} must be a directory that can be written, got {made}: {error.strerror}"]
+                [f"{key} must be a directory that can be written, got {wanted}: {error.strerror}"]
             ) from None
         with read_write(config):
             config.hydra[kind].dir = str(made)
@@ -137,6 +131,8 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     Exit codes: 0 done; 2 the command is wrong, nothing was started; 1 the run failed; 130 and 143 it was interrupted.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # The first import on a machine lists its fonts, and would say so.
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
 
     @functools.wraps(task)
     def told(cfg: DictConfig) -> Any:

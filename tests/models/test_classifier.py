@@ -166,6 +166,7 @@ def test_hyperparameters_are_plain(model: Classifier) -> None:
     assert "optimizer" not in model.hparams
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch 2.11, by itself
 def test_compile_keeps_the_names_of_the_weights() -> None:
     model = BinaryClassifier(compile=True)
     assert [n for n in model.state_dict() if n.startswith("net.")] == [
