@@ -19,6 +19,7 @@ TOLD = {
     "trainer.max_epochs=abc": "trainer.max_epochs must be int or null, got 'abc'",
     "experiment=points hydra.run.dir=/proc/none": "hydra.run.dir must be a directory that can be",
     "--config-name=nope": "--config-name=nope: no such config in ",
+    "optimizer=null": "Config group override",
     "data.seed=${nope}": "Interpolation key 'nope' not found",
 }
 
@@ -42,7 +43,7 @@ def test_one_line_exit_code_2_and_nothing_left_behind(
     ("arguments", "message"),
     [
         ([], "run must be a run directory or 'latest', got none: backlit-evaluate run=latest"),
-        (["run=latest"], "run=latest: there is no run in "),
+        (["run=latest"], "run=latest: there is no run with a checkpoint in "),
         (["run=nowhere"], "run must be a run directory, got nowhere, which has no .hydra/config.yaml"),
     ],
 )

@@ -13,6 +13,7 @@ from backlit.models import BinaryClassifier, schedulers
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '.*_dataloader' does not have many workers",
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated",
+    "ignore:`training_step` returned `None`",
     "ignore:The number of training batches .* is smaller than the logging interval",
 )
 
@@ -73,6 +74,14 @@ class Busy(BinaryClassifier):
         self.log("gradient_norm", norm, prog_bar=True, on_step=True, on_epoch=True)
 
 
+class Skips(BinaryClassifier):
+    """A module that has nothing to learn from every third batch, and says more than its loss."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        return None if batch_idx % 3 == 2 else {"loss": loss, "more": 1}
+
+
 def fitted(lean: bool, module_class: type[BinaryClassifier], **arguments: Any) -> tuple[Any, ...]:
     lightning.seed_everything(0, verbose=False)
     module = module_class(
@@ -97,7 +106,7 @@ def fitted(lean: bool, module_class: type[BinaryClassifier], **arguments: Any) -
     return module.state_dict(), witness.seen, trainer.fit_loop.state_dict(), trainer
 
 
-@pytest.mark.parametrize("module_class", [BinaryClassifier, Busy])
+@pytest.mark.parametrize("module_class", [BinaryClassifier, Busy, Skips])
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -41,7 +41,7 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
         (None, "completed"),
         (RuntimeError("no"), "failed"),
         (KeyboardInterrupt(), "interrupted"),
-        (SystemExit(1), "interrupted"),
+        (SystemExit(1), "failed"),
     ],
 )
 def test_run_json_says_how_it_ended(
@@ -63,11 +63,13 @@ def test_run_json_says_how_it_ended(
 
 
 def test_the_latest_run_is_the_one_written_to_last(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="there is no run in"):
+    with pytest.raises(FileNotFoundError, match="there is no run with a checkpoint in"):
         latest_run(tmp_path)
     for name in ("b", "a"):
         directory = new_directory(tmp_path / "task" / "runs" / name)
         write_json(directory / "run.json", {})
+        (directory / "checkpoints").mkdir()
+        (directory / "checkpoints" / "last.ckpt").write_text("")
         stamp = {"b": 1_000_000_000, "a": 2_000_000_000}[name]
         import os
 

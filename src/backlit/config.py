@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.entry import quiet_lightning
-from backlit.models import Classifier
+from backlit.models import BinaryClassifier, Classifier
 
 
 def problems(cfg: DictConfig) -> list[str]:
@@ -40,6 +40,9 @@ def problems(cfg: DictConfig) -> list[str]:
     except OmegaConfBaseException as error:
         return [str(error).splitlines()[0]]
     assert isinstance(plain, dict)
+    for group in ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
+        if not isinstance(plain.get(group), dict):
+            return [f"{group} must be there; switch it off with {group}=none where there is such an option"]
     found = [line for path, node in _targets(plain, "") for line in _check_signature(path, node)]
     # What has the wrong type would only fail again, less clearly, in the constructors.
     return found or [*_check_top(plain), *_build(cfg)]
@@ -136,20 +139,22 @@ def _describe(hint: Any) -> str:
 def _check_top(plain: dict[Any, Any]) -> Iterator[str]:
     """Yield what is wrong beyond signatures: what Lightning and torch let pass, and what spans several nodes."""
     lr = plain["optimizer"].get("lr")
-    if isinstance(lr, int | float) and not lr > 0:
-        yield f"optimizer.lr must be > 0, got {lr}"
+    if isinstance(lr, int | float) and not 0 < lr < math.inf:
+        yield f"optimizer.lr must be > 0 and finite, got {lr}"
     trainer = plain["trainer"]
     epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
     bounded = (isinstance(steps, int) and steps > 0) or trainer.get("max_time") is not None
     if isinstance(epochs, int) and epochs < 1 and not (epochs == -1 and bounded):
         yield f"trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got {epochs}"
-    for name, kind in (
-        ("seed", int),
-        ("train", bool),
-        ("test", bool),
-        ("task_name", str),
-        ("optimized_metric", str),
-    ):
+    if plain["scheduler"] and epochs == -1 and not (isinstance(steps, int) and steps > 0):
+        yield "trainer.max_steps must be > 0 with a scheduler and max_epochs=-1: it has to know the number of steps"
+    every = trainer.get("check_val_every_n_epoch")
+    if isinstance(every, int) and every < 1:
+        yield f"trainer.check_val_every_n_epoch must be >= 1 or null, got {every}"
+    if plain["train"] is False and plain["test"] is False:
+        yield "train or test must be true, got false for both"
+    types = {"seed": int, "train": bool, "test": bool, "lean_loop": bool, "tags": list}
+    for name, kind in {**types, "task_name": str, "optimized_metric": str}.items():
         value = plain[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             yield f"{name} must be {kind.__name__}, got {value!r}"
@@ -183,6 +188,13 @@ def build_partial(node: DictConfig) -> Callable[..., Any] | None:
     return made
 
 
+def build_model(cfg: DictConfig) -> Any:
+    """Return the module that `cfg.model` describes, with what makes its optimizer and scheduler."""
+    make_model = build_partial(cfg.model)
+    assert make_model is not None
+    return make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
+
+
 def _build(cfg: DictConfig) -> Iterator[str]:
     """Build everything as `backlit.train` does; yield what the constructors say against it."""
     built: dict[str, Any] = {}
@@ -212,19 +224,21 @@ def _build(cfg: DictConfig) -> Iterator[str]:
         try:
             return make_trainer(logger=False, enable_checkpointing=False)
         except (MisconfigurationException, RuntimeError, ValueError) as error:
+            if not any(word in str(error).lower() for word in ("accelerator", "backend", "device", "strategy")):
+                raise
             hardware = ("accelerator", "devices", "strategy", "num_nodes", "precision")
             asked = ", ".join(f"{name}={cfg.trainer[name]}" for name in hardware)
             raise ValueError(f"must fit this machine and itself, got {asked}: {_first_line(error)}") from None
 
     yield from make("data", functools.partial(instantiate, cfg.data, _convert_="all"))
-    yield from make("model", functools.partial(instantiate, cfg.model, _convert_="all"))
+    yield from make("model", functools.partial(build_model, cfg))
     yield from make("trainer", trainer)
     for group in ("callbacks", "logger"):
         for name, node in cfg[group].items():
             yield from make(f"{group}.{name}", functools.partial(instantiate, node, _convert_="all"))
     if "model" in built:
         make_optimizer, make_scheduler = build_partial(cfg.optimizer), build_partial(cfg.scheduler)
-        if make_optimizer is not None and cfg.optimizer.get("lr", 1) > 0:
+        if make_optimizer is not None and 0 < cfg.optimizer.get("lr", 1) < math.inf:
             yield from make("optimizer", lambda: make_optimizer(built["model"].parameters()))
         if make_scheduler is not None and "optimizer" in built:
             yield from make("scheduler", lambda: make_scheduler(built["optimizer"], 100))
@@ -241,8 +255,9 @@ def _check_fit(datamodule: Any, model: Any) -> Iterator[str]:
     shape, reads = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
     if shape is not None and reads is not None and reads != math.prod(shape):
         yield f"model.in_features must be {math.prod(shape)} for these data, got {reads}"
-    gives, tells = getattr(datamodule, "num_classes", None), model.hparams.get("num_classes", 2)
-    if gives is not None and tells < gives:
+    gives = getattr(datamodule, "num_classes", None)
+    tells = 2 if isinstance(model, BinaryClassifier) else model.hparams.get("num_classes")
+    if gives is not None and tells is not None and tells < gives:
         yield f"model must tell {gives} classes apart for these data, got one for {tells}"
 
 

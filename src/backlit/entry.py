@@ -7,6 +7,7 @@ import os
 import re
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,10 @@ class CheckFirst(Callback):
             self._reserve(config, "run", "hydra.run.dir")
         except ConfigError as error:
             sys.exit(tell(error))
+        except Exception:
+            # Hydra would make a warning of it and go on, unchecked.
+            traceback.print_exc()
+            sys.exit(1)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose a sweep directory that nobody else has."""
@@ -87,9 +92,9 @@ class CheckFirst(Callback):
 
     def _reserve(self, config: DictConfig, kind: str, key: str) -> None:
         wanted = Path(config.hydra[kind].dir)
-        chosen = any(override.startswith(f"{key}=") for override in config.hydra.overrides.hydra)
-        if chosen and (wanted / "run.json").exists():
-            raise ConfigError([f"{key} must be a directory without a run, got {wanted}, which has one"])
+        chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+        if chosen and any(wanted.glob("run.json" if kind == "run" else "*/run.json")):
+            raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one"])
         try:
             if chosen:
                 wanted.mkdir(parents=True, exist_ok=True)
@@ -133,9 +138,12 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # The first import on a machine lists its fonts, and would say so.
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    started = False
 
     @functools.wraps(task)
     def told(cfg: DictConfig) -> Any:
+        nonlocal started
+        started = True
         try:
             return task(cfg)
         except (ConfigError, FloatingPointError) as error:
@@ -150,6 +158,12 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
     except FloatingPointError:
         # The log has told it, with the run's directory.
         sys.exit(1)
+    except ValueError as error:
+        if started:
+            raise
+        sys.exit(tell(error, config_name))  # Hydra's, for some malformed overrides
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def tell(error: Exception, config_name: str = "train") -> int:

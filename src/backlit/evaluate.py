@@ -45,17 +45,19 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
 
     import torch
     from hydra.utils import instantiate
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     from backlit.config import build_partial
 
     quiet_lightning()
     make_trainer = build_partial(cfg.trainer)
     assert make_trainer is not None
-    trainer = make_trainer(logger=False, enable_checkpointing=False)
-    model, datamodule = (
-        instantiate(trained.model, _convert_="all"),
-        instantiate(trained.data, _convert_="all"),
-    )
+    try:
+        trainer = make_trainer(logger=False, enable_checkpointing=False)
+    except MisconfigurationException as error:
+        raise ConfigError([f"trainer: {str(error).splitlines()[0]}"]) from None
+    model = instantiate(trained.model, _convert_="all", optimizer=None, scheduler=None)
+    datamodule = instantiate(trained.data, _convert_="all")
     model.load_state_dict(torch.load(found[0], map_location="cpu", weights_only=True)["state_dict"])
     trainer.test(model, datamodule, verbose=False)
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}

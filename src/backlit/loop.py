@@ -68,6 +68,8 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
             and not isinstance(data_fetcher, _DataLoaderIterDataFetcher)
             and module.automatic_optimization
             and len(trainer.optimizers) == 1
+            # Somebody else's optimizer may want the closure that only Lightning's loop gives; so does LBFGS.
+            and type(trainer.optimizers[0]).__module__.startswith("torch.optim.")
             and not isinstance(trainer.optimizers[0], torch.optim.LBFGS)
             and trainer.accumulate_grad_batches == 1
             and not trainer.gradient_clip_val
@@ -154,16 +156,18 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
         output = module.training_step(batch, batch_idx)
         _set_hook(module, None)
         loss = output["loss"] if isinstance(output, Mapping) else output
+        if loss is None:
+            self._warning_cache.warn("`training_step` returned `None`. If this was on purpose, ignore this warning...")
+        counters.increment_ready()
+        self._call("on_before_zero_grad", optimizer)
+        counters.increment_started()
+        optimizer.zero_grad()
+        counters.increment_completed()
         if loss is not None:
-            counters.increment_ready()
-            self._call("on_before_zero_grad", optimizer)
-            counters.increment_started()
-            optimizer.zero_grad()
-            counters.increment_completed()
             self._call("on_before_backward", loss)
             loss.backward()
             self._call("on_after_backward")
-            self._call("on_before_optimizer_step", optimizer)
+        self._call("on_before_optimizer_step", optimizer)
         optimizer.step()
         if loss is None:
             return {}
@@ -196,7 +200,7 @@ def _implements(instance: object, base: type, name: str) -> bool:
 
 def _calls(callback: Callback, name: str) -> bool:
     """Tell whether a step has to call this hook of a callback."""
-    if isinstance(callback, ModelCheckpoint) and name == "on_train_batch_end":
+    if type(callback) is ModelCheckpoint and name == "on_train_batch_end":
         # One that saves by epochs alone asks itself the same, at every step.
         return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
     return _implements(callback, Callback, name)

@@ -93,6 +93,16 @@ def _now() -> str:
     return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
+def interrupted_by(error: BaseException | None) -> str | None:
+    """Return the signal, SIGINT or SIGTERM, that an exception comes from, or None."""
+    # Lightning turns Ctrl-C into a SystemExit, SIGTERM into an exception of its own.
+    if isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    ):
+        return "SIGINT"
+    return "SIGTERM" if type(error).__name__ == "SIGTERMException" else None
+
+
 class RunRecord:
     """Keeps ``run.json`` true: ``running`` from the first moment, then how the run ended.
 
@@ -123,27 +133,27 @@ class RunRecord:
 
     def end(self, error: BaseException | None = None) -> None:
         """Write down the end: completed, interrupted (Ctrl-C, SIGTERM) or failed."""
-        # Lightning turns Ctrl-C into SystemExit, SIGTERM into an exception of its own.
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit) or type(error).__name__ == "SIGTERMException"
+        signal = interrupted_by(error)
         self.content |= {
-            "status": "completed" if error is None else "interrupted" if interrupted else "failed",
+            "status": "completed" if error is None else "interrupted" if signal else "failed",
             "ended": _now(),
             "duration_s": round(monotonic() - self._begin, 3),
-            "error": None if error is None else f"{type(error).__name__}: {error}".strip(),
+            "error": None if error is None else signal or f"{type(error).__name__}: {error}",
         }
         write_json(self.path, self.content)
 
 
 def latest_run(outputs: Path) -> Path:
-    """Return the run directory under `outputs` that was written to last.
+    """Return the directory under `outputs`, a run's or a sweep's job's, that was written to last and has a checkpoint.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    records = sorted(outputs.glob("*/runs/*/run.json"), key=lambda path: path.stat().st_mtime)
-    if not records:
-        raise FileNotFoundError(f"there is no run in {outputs.resolve()}")
-    return records[-1].parent
+    records = [*outputs.glob("*/runs/*/run.json"), *outputs.glob("*/sweeps/*/*/run.json")]
+    for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
+        if any(record.parent.glob("checkpoints/*.ckpt")):
+            return record.parent
+    raise FileNotFoundError(f"there is no run with a checkpoint in {outputs.resolve()}")
 
 
 def from_here(path: Path) -> str:
@@ -159,10 +169,15 @@ def table(metrics: dict[str, float]) -> str:
     stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
     for stage in stages:
         grid.add_column(stage, justify="right")
-    rows = dict.fromkeys(name.split("/", 1)[1] for name in metrics if not name.endswith("_epoch"))
+    staged = [name for name in metrics if name.split("/")[0] in stages and not name.endswith("_epoch")]
+    rows = dict.fromkeys(name.split("/", 1)[1] for name in staged)
     for row in rows:
         values = [metrics.get(f"{stage}/{row}") for stage in stages]
         grid.add_row(row, *("" if value is None else f"{value:.4f}" for value in values))
+    # What somebody else's module logs under other names has a line of its own.
+    for name in metrics:
+        if name.split("/")[0] not in stages:
+            grid.add_row(f"{name} {metrics[name]:.4f}")
     text = StringIO()
     Console(file=text, width=100).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

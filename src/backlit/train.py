@@ -6,14 +6,14 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from backlit.entry import check_in_process, command, is_launched_rank, quiet_lightning
-from backlit.run import RunRecord, from_here, new_directory, table, whole_file, write_json
+from backlit.run import RunRecord, from_here, interrupted_by, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule, Trainer
@@ -69,17 +69,16 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     try:
         metrics = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
-        interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
+        signal = interrupted_by(error)
         if record:
             record.end(error)
-            _log_hyperparameters(cfg, trainer, {})
-            if interrupted:
+            if signal:
                 log.warning("interrupted at step %d; what there is: %s", trainer.global_step, run_dir)
             else:
                 log.error("failed: %s; the traceback is in %s", error, run_dir / "train.log", exc_info=error)
-        if interrupted:
-            # What shells expect of a program that SIGTERM or Ctrl-C ended; Lightning exits with 0 and 1.
-            sys.exit(143 if type(error).__name__ == "SIGTERMException" else 130)
+        if signal:
+            # What shells expect of a program that a signal ended; Lightning exits with 0 and 1.
+            sys.exit({"SIGINT": 130, "SIGTERM": 143}[signal])
         raise
     if record:
         record.end()
@@ -95,7 +94,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         log.info("  weights   %s", weights)
         log.info("  the run   %s", shown)
         log.info("  curves    tensorboard --logdir %s", shown)
-        log.info("  judge it  backlit-evaluate run=%s", shown)
+        if (run_dir / "weights.pth").exists():
+            log.info("  judge it  backlit-evaluate run=%s", shown)
     return {name: value for name, (value, _) in metrics.items()}
 
 
@@ -104,15 +104,13 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 
-    from backlit.config import build_partial
+    from backlit.config import build_model, build_partial
     from backlit.loggers import MetricsCSV
     from backlit.loop import use_lean_loop
 
     datamodule = instantiate(cfg.data, _convert_="all")
-    make_model, make_trainer = build_partial(cfg.model), build_partial(cfg.trainer)
-    assert make_model is not None
+    model, make_trainer = build_model(cfg), build_partial(cfg.trainer)
     assert make_trainer is not None
-    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
     callbacks = [instantiate(node, _convert_="all") for node in cfg.callbacks.values()]
     if not (cfg.trainer.enable_progress_bar and sys.stdout.isatty()):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
@@ -125,6 +123,9 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
             monitored = {"monitor": cfg.optimized_metric, "mode": cfg.optimized_mode}
             callbacks.append(ModelCheckpoint(directory, "best", **monitored, enable_version_counter=False))
         callbacks.append(ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False))
+    if isinstance(cfg.trainer.profiler, str):
+        # Lightning logs a profile as it logs a hint; see `quiet_lightning`.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.INFO)
     shows_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     trainer = make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar)
     if cfg.lean_loop:
@@ -153,26 +154,38 @@ def _fit_and_test(
             os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
         trainer.fit(model, datamodule, ckpt_path=cfg.ckpt_path, weights_only=True if cfg.ckpt_path else None)
         best, last = _checkpoints(trainer)
-        metrics = {name: (value, _relative(last, run_dir)) for name, value in _measured(trainer).items()}
+        # A best value so far is of an earlier epoch, whose weights are kept only if it is the optimised metric's.
+        metrics = {
+            name: (value, None if name.endswith("_best") else _relative(last, run_dir))
+            for name, value in _measured(trainer).items()
+        }
         if best and cfg.optimized_metric in metrics:
             score = trainer.checkpoint_callbacks[0].best_model_score  # type: ignore[attr-defined]
             metrics[f"{cfg.optimized_metric}_best"] = (float(score), _relative(best, run_dir))
         tested = best or last
+        # Now, and again after testing: whatever goes wrong there, what was learned is kept.
+        _save(run_dir, trainer, metrics, tested)
     if cfg.test:
-        if cfg.train and tested is None:
+        if cfg.train and tested is None and trainer.is_global_zero:
             log.info("fast_dev_run: nothing was saved; the weights in memory are tested")
-        elif cfg.train and not best:
+        elif cfg.train and not best and trainer.is_global_zero:
             log.info("no validation took place, so there is no best checkpoint; the last weights are tested")
         trainer.test(model, datamodule, ckpt_path=tested, weights_only=True if tested else None, verbose=False)
         metrics |= {name: (value, _relative(tested, run_dir)) for name, value in _measured(trainer).items()}
-    if trainer.is_global_zero:
-        if tested:
-            _export_weights(Path(tested), run_dir / "weights.pth")
-        values = {name: value for name, (value, _) in metrics.items()}
-        origins = {name: checkpoint for name, (_, checkpoint) in metrics.items()}
-        write_json(run_dir / "metrics.json", {"metrics": values, "checkpoint": origins})
-        _log_hyperparameters(cfg, trainer, values)
+        _save(run_dir, trainer, metrics, tested)
+    _log_hyperparameters(cfg, trainer, {name: value for name, (value, _) in metrics.items()})
     return metrics
+
+
+def _save(run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str | None]], tested: str | None) -> None:
+    """Write ``metrics.json`` and the weights alone, ``weights.pth``."""
+    if not trainer.is_global_zero:
+        return
+    if tested:
+        _export_weights(Path(tested), run_dir / "weights.pth")
+    values = {name: value for name, (value, _) in metrics.items()}
+    origins = {name: checkpoint for name, (_, checkpoint) in metrics.items()}
+    write_json(run_dir / "metrics.json", {"metrics": values, "checkpoint": origins})
 
 
 def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
@@ -182,8 +195,7 @@ def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
 
 
 def _measured(trainer: "Trainer") -> dict[str, float]:
-    """Return the metrics of the last fit or test: what Lightning has that a stage (``val/…``) measured."""
-    return {name: value.item() for name, value in trainer.callback_metrics.items() if "/" in name}
+    return {name: value.item() for name, value in trainer.callback_metrics.items()}
 
 
 def _tested_weights(metrics: dict[str, tuple[float, str | None]]) -> dict[str, str | None]:
@@ -208,7 +220,7 @@ def _export_weights(checkpoint: Path, target: Path) -> None:
 
 
 def _log_hyperparameters(cfg: DictConfig, trainer: "Trainer", metrics: dict[str, float]) -> None:
-    """Write TensorBoard's HParams record: one a run, with the same columns in every run."""
+    """Write TensorBoard's HParams record: one a run, with the same metrics in every run."""
     from backlit.loggers import TensorBoardLogger
 
     plain = OmegaConf.to_container(cfg, resolve=True)
@@ -221,9 +233,13 @@ def _log_hyperparameters(cfg: DictConfig, trainer: "Trainer", metrics: dict[str,
         "accumulate_grad_batches",
         "gradient_clip_val",
     )
-    chosen = {group: plain[group] for group in ("data", "model", "optimizer", "scheduler")}
+    chosen: dict[str, Any] = {
+        group: {key: value for key, value in plain[group].items() if not key.startswith("_")}
+        for group in ("data", "model", "optimizer", "scheduler")
+    }
     chosen |= {"seed": plain["seed"], "trainer": {name: plain["trainer"].get(name) for name in keep}}
-    names = dict.fromkeys(["val/loss", "val/acc", f"{cfg.optimized_metric}_best", "test/loss", "test/acc"])
+    names = ["val/loss", "val/loss_best", "val/acc", "val/acc_best", "test/loss", "test/acc"]
+    names += [] if f"{cfg.optimized_metric}_best" in names else [f"{cfg.optimized_metric}_best"]
     results = {f"hp/{name.replace('/', '_')}": metrics.get(name, float("nan")) for name in names}
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):

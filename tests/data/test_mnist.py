@@ -2,11 +2,13 @@ import gzip
 import logging
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from hypothesis import given
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from backlit.data import MNISTDataModule
 from backlit.data.mnist import MNIST_SHA256, _stratified, unpack_mnist
+from tests.conftest import write_idx
 
 RAW = Path("MNIST", "raw")
 
@@ -106,6 +109,22 @@ def test_splits_are_disjoint_repeatable_and_whole(tiny_images: str) -> None:
     assert not keys(first.train_set.inputs) & keys(first.val_set.inputs)
     assert torch.equal(first.val_set.inputs, again.val_set.inputs)
     assert not torch.equal(first.val_set.inputs, other.val_set.inputs)
+
+
+def test_qmnist_has_eight_columns_of_labels_and_ten_thousand_test_digits(tmp_path: Path) -> None:
+    raw = tmp_path / "QMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, size in (("train", 30), ("test", 10_005)):
+        labels = numpy.zeros((size, 8), dtype=">i4")
+        labels[:, 0] = numpy.arange(size) % 10
+        header = struct.pack(">BBBBII", 0, 0, 0x0C, 2, *labels.shape)
+        (raw / f"qmnist-{part}-labels-idx2-int").write_bytes(header + labels.tobytes())
+        write_idx(raw / f"qmnist-{part}-images-idx3-ubyte", numpy.zeros((size, 28, 28), dtype=numpy.uint8))
+    data = MNISTDataModule(data_dir=str(tmp_path), dataset="QMNIST", val_size=5)
+    data.setup("fit")
+    assert data.train_set.inputs.shape == (25, 1, 28, 28)
+    assert data.test_set.targets.shape == (10_000,)
+    assert data.test_set.targets[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.data())

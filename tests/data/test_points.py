@@ -69,7 +69,7 @@ def test_without_validation_there_is_no_loader() -> None:
         ({"weights": [0, 0]}, "weights must be two numbers, not both 0, got"),
         ({"weights": [1]}, "weights must be two numbers"),
         ({"label_noise": 0.6}, "label_noise must be in"),
-        ({"margin": 1.5}, "margin must be >= 0 and < 1.414"),
+        ({"margin": 1.5}, "margin must be >= 0 and <= 1.344"),
         ({"margin": -0.1}, "margin must be >= 0"),
     ],
 )

@@ -132,7 +132,9 @@ def test_training_loss_is_the_mean_since_the_last_record(accumulate: int) -> Non
 
 
 @pytest.mark.parametrize("bad_step", [1, 7, 12])
-def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int) -> None:
+@pytest.mark.parametrize("every", [5, 1000])
+@pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval")
+def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int, every: int) -> None:
     class Diverges(BinaryClassifier):
         def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             factor = math.nan if self.trainer.training and self.global_step + 1 >= bad_step else 1.0
@@ -140,7 +142,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int) -> None:
 
     data = PointsDataModule(train_size=10, passes_per_epoch=6)
     with pytest.raises(FloatingPointError, match=rf"^train/loss is nan at step {bad_step}, epoch \d; try a smaller"):
-        trainer(max_epochs=2, log_every_n_steps=5).fit(Diverges(), datamodule=data)
+        trainer(max_epochs=2, log_every_n_steps=every).fit(Diverges(), datamodule=data)
 
 
 def test_best_so_far_is_kept_over_epochs() -> None:

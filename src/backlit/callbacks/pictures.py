@@ -109,8 +109,8 @@ def draw(model: Classifier, data: InMemoryDataModule, samples: TensorPairs) -> d
     figures = {"confusion_matrix": draw_confusion_matrix(several, samples.targets, names)}
     if samples.inputs.ndim == 4:
         figures["mistakes"] = draw_mistakes(samples, several, names)
-        first = next(p for p in model.net.parameters() if p.ndim == 2)
-        if first.shape[1] == samples.inputs[0].numel():
+        first = next((p for p in model.net.parameters() if p.ndim == 2), None)
+        if first is not None and first.shape[1] == math.prod(samples.inputs.shape[-2:]):
             figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), samples.inputs.shape[-2:])
     if isinstance(data, PointsDataModule):
         figures["boundary"] = draw_boundary(model, data)

@@ -76,11 +76,11 @@ class InMemoryDataModule(lightning.LightningDataModule):
         self,
         *,
         batch_size: int,
-        eval_batch_size: int,
-        passes_per_epoch: int,
-        num_workers: int,
-        pin_memory: bool,
-        seed: int,
+        eval_batch_size: int = 1000,
+        passes_per_epoch: int = 1,
+        num_workers: int = 0,
+        pin_memory: bool = False,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         for name, value, least in (
@@ -98,11 +98,6 @@ class InMemoryDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.seed = seed
-
-    @property
-    def validates(self) -> bool:
-        """Whether there is a validation set to choose the best checkpoint by."""
-        return self.val_set is not None
 
     def _loader(self, data: TensorPairs, *, train: bool) -> DataLoader[Any]:
         size = self.batch_size if train else self.eval_batch_size

@@ -114,8 +114,8 @@ class MNISTDataModule(InMemoryDataModule):
         stratified: Hold out the classes in the proportions that they have.
         mean: Subtracted from pixels in [0, 1].
         std: What they are divided by then.
-        augmentation: Shifts, turns and zooms of the training images, drawn anew for every batch:
-            degrees of rotation, fraction of translation, lowest and highest zoom, in the order of
+        augmentation: Shifts, turns and zooms of the training images, drawn anew for every batch, the same for all
+            its images: degrees of rotation, fraction of translation, lowest and highest zoom, in the order of
             `torchvision.transforms.v2.RandomAffine`; None for none.
         eval_batch_size: Images in a validation or test batch, over all processes together.
         passes_per_epoch: How many times one epoch presents every training image.
@@ -214,7 +214,7 @@ class MNISTDataModule(InMemoryDataModule):
         """Return ``(pixel / 255 - mean) / std`` for uint8 images of shape ``(b, 1, 28, 28)``; augmented if `train`."""
         if train and self.augment is not None:
             inputs = self.augment(inputs)
-        return inputs.to(dtype).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+        return (inputs.to(dtype) * (1 / (255 * self.std))).sub_(self.mean / self.std)
 
     def _resources(self) -> list[tuple[str, str]]:
         cls = getattr(datasets, self.dataset)

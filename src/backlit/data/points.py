@@ -86,9 +86,11 @@ class PointsDataModule(InMemoryDataModule):
         self.margin = margin
         self.label_noise = label_noise
         farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*self.weights)
-        if not 0 <= margin < farthest:
+        # Beyond that, nearly every point that is drawn would be thrown away.
+        largest = 0.95 * farthest
+        if not 0 <= margin <= largest:
             raise ValueError(
-                f"margin must be >= 0 and < {farthest:.4g} (the corner farthest from the line), got {margin}"
+                f"margin must be >= 0 and <= {largest:.4g} (the farthest corner is at {farthest:.4g}), got {margin}"
             )
 
     def setup(self, stage: str) -> None:
@@ -106,9 +108,10 @@ class PointsDataModule(InMemoryDataModule):
         """Return `size` points ``(size, 2)`` outside the margin and their labels ``(size,)``."""
         kept = numpy.empty((0, 2))
         while len(kept) < size:
-            points = generator.rand(size - len(kept), 2) * 2 - 1
+            # Without a margin every point is kept: exactly as many are drawn as are wanted.
+            points = generator.rand(max(size - len(kept), 10_000 if self.margin else 0), 2) * 2 - 1
             distance = numpy.abs(points @ self.weights + self.offset) / numpy.hypot(*self.weights)
-            kept = numpy.concatenate([kept, points[distance >= self.margin]])
+            kept = numpy.concatenate([kept, points[distance >= self.margin]])[:size]
         return kept, (kept @ self.weights + self.offset > 0).astype(numpy.int64)
 
 

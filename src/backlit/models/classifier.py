@@ -32,7 +32,8 @@ class Classifier(lightning.LightningModule):
 
     Args:
         net: Maps ``(b, ...)`` to ``(b, out_features)``.
-        scores: The metrics of a stage, each of which takes ``(logits, targets)``; cloned for validation and test.
+        scores: The metrics of a stage, ``acc`` among them; each takes what `probabilities` gives, and the targets.
+            They are cloned for validation and test.
         optimizer: Makes the optimizer from the parameters; None for Adam as PyTorch has it.
         scheduler: Makes Lightning's scheduler config from the optimizer and the total number of optimizer steps
             (see `backlit.models.schedulers`); None for a constant learning rate.
@@ -43,9 +44,9 @@ class Classifier(lightning.LightningModule):
         self,
         net: nn.Module,
         scores: MetricCollection,
-        optimizer: Callable[..., torch.optim.Optimizer] | None,
-        scheduler: Callable[..., dict[str, Any]] | None,
-        compile: bool,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., dict[str, Any]] | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.net = net
@@ -126,7 +127,7 @@ class Classifier(lightning.LightningModule):
             # So that a diverged training is told by the step where it began, not by what it did to validation.
             self._require_finite("train/loss", self._losses_since_record)
         measured = self._measure("val")
-        if not self.trainer.sanity_checking:
+        if measured and not self.trainer.sanity_checking:
             for name in ("acc", "loss"):
                 best = self.val_best[name]
                 assert isinstance(best, Metric)
@@ -153,6 +154,8 @@ class Classifier(lightning.LightningModule):
 
     def _measure(self, stage: Stage) -> dict[str, Tensor]:
         """Return the mean loss over the samples and the other metrics of the epoch that ends, over all processes."""
+        if not self._steps[stage]:
+            return {}
         losses, logits, targets = (list(kept) for kept in zip(*self._steps[stage], strict=True))
         self._steps[stage].clear()
         mean_loss, scores = self.mean_loss[f"{stage}_"], self.scores[f"{stage}_"]
@@ -183,7 +186,7 @@ class Classifier(lightning.LightningModule):
             return stacked
         first = int(torch.nonzero(~finite)[0])
         step, advice = self.global_step, ""
-        if self.trainer.training:
+        if name.startswith("train/"):
             step -= (len(losses) - 1 - first) // self.trainer.accumulate_grad_batches
         if self.trainer.optimizers:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
