@@ -200,10 +200,12 @@ def test_other_precisions_learn_about_the_same(precision: str, tiny_mnist: list[
     assert math.isfinite(metrics["test/loss"])
 
 
-@pytest.mark.parametrize("debug", ["fast", "limit", "overfit", "default"])
+@pytest.mark.parametrize("debug", ["fast", "limit", "overfit", "default", "profiler"])
 def test_debug_options_run(debug: str, tiny_mnist: list[str], composed: Compose) -> None:
     overrides = [override for override in tiny_mnist if "max_epochs" not in override]
     limits = ["trainer.max_epochs=2"] if debug == "overfit" else []
     metrics = train(composed(*overrides, f"debug={debug}", "callbacks=none", *limits))
     assert "test/acc" in metrics
+    if debug == "profiler":
+        assert "run_training_batch" in (only_run("debug") / "fit-profile.txt").read_text()
     assert (only_run("debug") / "checkpoints").exists() == (debug != "fast")

@@ -103,6 +103,7 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     """Build what the config describes; nothing is read or written yet."""
     from hydra.utils import instantiate
     from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+    from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
     from backlit.config import build_model, build_partial
     from backlit.loggers import MetricsCSV
@@ -123,11 +124,15 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
             monitored = {"monitor": cfg.optimized_metric, "mode": cfg.optimized_mode}
             callbacks.append(ModelCheckpoint(directory, "best", **monitored, enable_version_counter=False))
         callbacks.append(ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False))
-    if isinstance(cfg.trainer.profiler, str):
-        # Lightning logs a profile as it logs a hint; see `quiet_lightning`.
-        logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.INFO)
     shows_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
-    trainer = make_trainer(callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar)
+    more: dict[str, Any] = {}
+    if isinstance(cfg.trainer.profiler, str):
+        # By its name alone Lightning would give the profile to a log that is kept quiet here.
+        kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+        more["profiler"] = kinds[cfg.trainer.profiler](dirpath=run_dir, filename="profile")
+    trainer = make_trainer(
+        callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar, **more
+    )
     if cfg.lean_loop:
         use_lean_loop(trainer)
     return trainer, model, datamodule
