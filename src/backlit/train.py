@@ -126,9 +126,9 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
         callbacks.append(ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False))
     shows_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     more: dict[str, Any] = {}
-    if isinstance(cfg.trainer.profiler, str):
-        # By its name alone Lightning would give the profile to a log that is kept quiet here.
-        kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+    # By its name alone Lightning would give the profile to a log that is kept quiet here.
+    kinds = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
+    if isinstance(cfg.trainer.profiler, str) and cfg.trainer.profiler in kinds:
         more["profiler"] = kinds[cfg.trainer.profiler](dirpath=run_dir, filename="profile")
     trainer = make_trainer(
         callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar, **more
