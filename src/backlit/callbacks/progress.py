@@ -30,6 +30,12 @@ class ProgressBar(RichProgressBar):
             self._told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+        """Return what the bar shows: the metrics, not the name of the logger's directory."""
+        shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        shown.pop("v_num", None)
+        return shown
+
 
 class EpochLines(Callback):
     """A line in the log at the end of every epoch: the metrics and how long it took."""
