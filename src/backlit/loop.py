@@ -145,7 +145,7 @@ class LeanTrainingEpochLoop(_TrainingEpochLoop):
             connector.on_batch_end()
         results.batch = results.batch_size = None
         progress.increment_completed()
-        if connector.should_update_logs or trainer.fast_dev_run:
+        if results and (connector.should_update_logs or trainer.fast_dev_run):
             connector.update_train_step_metrics()
 
     def _step(self, batch: Any, batch_idx: int) -> dict[str, Any]:

@@ -40,6 +40,9 @@ def test_a_full_batch_keeps_the_order() -> None:
     batches = [inputs for inputs, _ in data.train_dataloader()]
     assert len(batches) == 2
     assert all(torch.equal(batch, data.train_set.inputs) for batch in batches)
+    batches[0].zero_()  # as a network that works in place would
+    assert torch.equal(batches[1], data.train_set.inputs)
+    assert data.train_set.inputs.any()
 
 
 def test_the_order_is_seeded_and_changes_every_epoch() -> None:

@@ -30,6 +30,14 @@ class ProgressBar(RichProgressBar):
             self._told = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Show a bar of its own for validation, unless it is over before a bar is drawn."""
+        batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+        if sum(batches) > 1:
+            super().on_validation_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return what the bar shows: the metrics, not the name of the logger's directory."""
         shown: dict[str, Any] = super().get_metrics(trainer, pl_module)

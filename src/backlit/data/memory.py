@@ -48,6 +48,12 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+def _copy(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Return a batch that a network may change in place: it is the whole data set."""
+    inputs, targets = batch
+    return inputs.clone(), targets.clone()
+
+
 class InMemoryDataModule(lightning.LightningDataModule):
     """What the data modules here have in common: three `TensorPairs` and one way to make a loader.
 
@@ -104,23 +110,29 @@ class InMemoryDataModule(lightning.LightningDataModule):
         world_size = self.trainer.world_size if self.trainer else 1
         if train and size % world_size:
             raise ValueError(f"batch_size must be divisible by the number of processes ({world_size}), got {size}")
+        how: dict[str, Any] = {
+            "num_workers": self.num_workers,
+            "pin_memory": self.pin_memory,
+            "persistent_workers": self.num_workers > 0,
+            "generator": torch.Generator().manual_seed(self.seed) if train else None,
+        }
         # A full batch has no order; without the shuffle its rows keep their places.
-        shuffle = train and size < len(data.targets)
+        is_full = train and size == len(data.targets)
         sampler: DistributedSampler[Any] | None = None
-        if train and not shuffle and world_size > 1:
+        if is_full and world_size == 1:
+            batches = [(data.inputs, data.targets)] * data.passes
+            return DataLoader(batches, batch_size=None, collate_fn=_copy, **how)  # type: ignore[arg-type]
+        if is_full:
             # Lightning's own sampler always shuffles a training set: a full batch would not be all points once.
             rank = self.trainer.global_rank if self.trainer else 0
             sampler = DistributedSampler(data, world_size, rank, shuffle=False)
         return DataLoader(
             data,
             batch_size=max(1, size // world_size),
-            shuffle=shuffle,
+            shuffle=train and not is_full,
             sampler=sampler,
-            num_workers=self.num_workers,
-            pin_memory=self.pin_memory,
-            persistent_workers=self.num_workers > 0,
             collate_fn=_as_it_is,
-            generator=torch.Generator().manual_seed(self.seed) if train else None,
+            **how,
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
