@@ -1,5 +1,6 @@
 """What the commands have in common: Hydra, and errors told in one line. Nothing heavy is imported here."""
 
+import contextlib
 import difflib
 import functools
 import logging
@@ -16,6 +17,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -23,11 +25,27 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
-from backlit.run import new_directory
+from backlit.run import from_here, new_directory, now, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"
 CONFIG_DIR = _IN_PACKAGE if _IN_PACKAGE.is_dir() else Path(__file__).parents[2] / "conf"
+
+# The sweep of this process: its directory, and whether it was there before.
+_sweep_dir: Path | None = None
+_is_resumed = False
+
+
+def _job_name(number: int, overrides: str) -> str:
+    """Return a directory for a job of a sweep: its number and what is particular to it.
+
+    Without the characters that mean something to Hydra, so that it can be typed as a value: ``run=...``.
+    """
+    name = re.sub(r"[^\w.+-]+", "-", overrides.replace("=", "_").replace(",", "+")).strip("-+")
+    return f"{number}_{name[:120]}" if name else str(number)
+
+
+OmegaConf.register_new_resolver("backlit.job_name", _job_name, replace=True)
 
 
 class ConfigError(ValueError):
@@ -39,6 +57,10 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
+
+
+class JobError(Exception):
+    """A job of a sweep has failed; the sweep's summary says how."""
 
 
 class ConsoleHandler(logging.Handler):
@@ -84,17 +106,37 @@ class CheckFirst(Callback):
             sys.exit(1)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose a sweep directory that nobody else has."""
-        try:
-            self._reserve(config, "sweep", "hydra.sweep.dir")
-        except ConfigError as error:
-            sys.exit(tell(error))
+        """Choose a sweep directory that nobody else has, or the one of the sweep that goes on."""
+        global _sweep_dir
+        if not _is_resumed:
+            try:
+                self._reserve(config, "sweep", "hydra.sweep.dir")
+            except ConfigError as error:
+                sys.exit(tell(error))
+            _sweep_dir = Path(config.hydra.sweep.dir)
+        assert _sweep_dir is not None
+        written = read_sweep(_sweep_dir) | {"arguments": sys.argv[1:]}
+        write_json(_sweep_dir / "sweep.json", {"started": now(), **written})
+        # The jobs' configs are composed from these again, whatever launcher does it.
+        not_varied = [
+            override.key_or_group
+            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+            if not override.is_sweep_override()
+        ]
+        names = ",".join(quoted(name) for name in not_varied)
+        with read_write(config):
+            config.hydra.sweep.dir = str(_sweep_dir)
+            config.hydra.overrides.hydra += [
+                f"hydra.sweep.dir={quoted(str(_sweep_dir))}",
+                f"hydra.job.config.override_dirname.exclude_keys=[{names}]",
+            ]
 
     def _reserve(self, config: DictConfig, kind: str, key: str) -> None:
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
         if chosen and any(wanted.glob("run.json" if kind == "run" else "*/run.json")):
-            raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one"])
+            hint = f"; to go on with it: -m resume={from_here(wanted)}" if kind == "sweep" else ""
+            raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one{hint}"])
         try:
             if chosen:
                 wanted.mkdir(parents=True, exist_ok=True)
@@ -106,6 +148,67 @@ class CheckFirst(Callback):
             ) from None
         with read_write(config):
             config.hydra[kind].dir = str(made)
+
+
+def quoted(value: str) -> str:
+    """Return a string as a value that Hydra's override grammar reads as it is."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def go_on(arguments: list[str]) -> list[str]:
+    """Return the arguments of the sweep that ``resume=`` names, changed by the others that are given.
+
+    Without ``resume=`` among them, `arguments` are returned as they are. Afterwards this process belongs to that sweep.
+
+    Raises:
+        ConfigError: If there is no such sweep, or this is no sweep.
+    """
+    global _sweep_dir, _is_resumed
+    wanted = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
+    if not wanted:
+        return arguments
+    if not {"-m", "--multirun"} & set(arguments):
+        raise ConfigError([f"resume goes on with a sweep and needs -m: backlit-train -m resume={wanted[-1]}"])
+    given = [argument for argument in arguments if not argument.startswith("resume=")]
+    _sweep_dir, before = _find_sweep(wanted[-1], given)
+    _is_resumed = True
+    merged = {_key(argument): argument for argument in before if argument not in given}
+    return list((merged | {_key(argument): argument for argument in given}).values())
+
+
+def _key(argument: str) -> str:
+    """Return what an argument sets; a flag, or the value of a flag, is its own."""
+    return argument.lstrip("+~").split("=", 1)[0] if "=" in argument and not argument.startswith("-") else argument
+
+
+def _find_sweep(wanted: str, given: list[str]) -> tuple[Path, list[str]]:
+    """Return a sweep's directory and its command's arguments.
+
+    The latest is the latest of the same experiment, where one is given.
+    """
+    if wanted == "latest":
+        found = sorted(Path("outputs").glob("*/sweeps/*/sweep.json"), key=lambda path: path.stat().st_mtime)
+        same = {argument for argument in given if argument.startswith("experiment=")}
+        for path in reversed(found):
+            arguments = _arguments_of(path.parent)
+            if not same or same <= set(arguments):
+                return path.parent, arguments
+        of = f" of {same.pop()}" if same else ""
+        raise ConfigError([f"resume=latest: there is no sweep{of} in {Path('outputs').resolve()}"])
+    directory = Path(wanted)
+    if not (directory / "sweep.json").is_file():
+        there = "has no sweep.json" if directory.is_dir() else "does not exist"
+        raise ConfigError([f"resume must be the directory of a sweep or 'latest', got {wanted}, which {there}"])
+    return directory, _arguments_of(directory)
+
+
+def _arguments_of(sweep_dir: Path) -> list[str]:
+    try:
+        arguments: list[str] = read_sweep(sweep_dir)["arguments"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError([f"resume must be a sweep whose sweep.json can be read, got {sweep_dir}: {error}"]) from None
+    return arguments
 
 
 def quiet_lightning() -> None:
@@ -130,10 +233,17 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
+def command(
+    task: Callable[[DictConfig], Any], config_name: str, check: Callable[[DictConfig], list[str]] | None = None
+) -> None:
     """Run `task` as a Hydra program and tell errors as a user wants to read them.
 
     Exit codes: 0 done; 2 the command is wrong, nothing was started; 1 the run failed; 130 and 143 it was interrupted.
+
+    Args:
+        task: What is done with the config.
+        config_name: The config at the top.
+        check: Returns what is wrong with the config of a sweep's job, a line a problem.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # The first import on a machine lists its fonts, and would say so.
@@ -151,12 +261,15 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
                 raise  # Hydra goes on with the other jobs and says at the end which failed
             sys.exit(tell(error, config_name) if isinstance(error, ConfigError) else 1)
 
+    if check is not None:
+        told.check = check  # type: ignore[attr-defined]
     try:
+        sys.argv[1:] = go_on(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(tell(error, config_name))
-    except FloatingPointError:
-        # The log has told it, with the run's directory.
+    except (FloatingPointError, JobError):
+        # The log has told it, with the run's directory; or a sweep's summary will.
         sys.exit(1)
     except ValueError as error:
         if started:
@@ -164,6 +277,23 @@ def command(task: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.exit(tell(error, config_name))  # Hydra's, for some malformed overrides
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        _close_sweep()
+
+
+def _close_sweep() -> None:
+    """Sum up the sweep of this process; leave nothing of one that has no job."""
+    if _sweep_dir is None or not _sweep_dir.exists():
+        return
+    if not any(_sweep_dir.glob("*/")) and not read_sweep(_sweep_dir)["jobs"]:
+        for name in ("multirun.yaml", "sweep.json"):
+            (_sweep_dir / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            _sweep_dir.rmdir()
+        return
+    from backlit.report import sum_up
+
+    sum_up(_sweep_dir)
 
 
 def tell(error: Exception, config_name: str = "train") -> int:

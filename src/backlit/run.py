@@ -1,14 +1,18 @@
-"""The run directory: where a run is, what it says of itself, and how its files are written."""
+"""The run directory: where a run is, what it says of itself, and how its files are written and read."""
 
 import contextlib
+import csv
+import functools
 import json
+import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from io import StringIO
@@ -89,7 +93,8 @@ def _git() -> dict[str, Any] | None:
         return None
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time, with its zone."""
     return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
 
 
@@ -124,11 +129,18 @@ class RunRecord:
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
             "git": _git(),
             **facts,
-            "started": _now(),
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "started": now(),
             "ended": None,
             "duration_s": None,
             "error": None,
         }
+        write_json(self.path, self.content)
+
+    def add(self, **facts: Any) -> None:
+        """Write down what has become known meanwhile."""
+        self.content |= facts
         write_json(self.path, self.content)
 
     def end(self, error: BaseException | None = None) -> None:
@@ -136,11 +148,129 @@ class RunRecord:
         signal = interrupted_by(error)
         self.content |= {
             "status": "completed" if error is None else "interrupted" if signal else "failed",
-            "ended": _now(),
+            "ended": now(),
             "duration_s": round(monotonic() - self._begin, 3),
             "error": None if error is None else signal or f"{type(error).__name__}: {error}",
         }
         write_json(self.path, self.content)
+
+
+def end_record(directory: Path, status: str, error: str, overrides: list[str]) -> None:
+    """Write down, for a run that could not do it itself, how it ended; one that could is left as it is."""
+    path = directory / "run.json"
+    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"overrides": overrides}
+    if content.get("status", "running") == "running":
+        write_json(path, content | {"status": status, "ended": now(), "error": error})
+
+
+def read_rows(path: Path) -> list[dict[str, float]]:
+    """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
+    try:
+        with path.open(newline="") as file:
+            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as its directory tells it.
+
+    Args:
+        directory: The run directory.
+        record: What ``run.json`` holds.
+    """
+
+    directory: Path
+    record: dict[str, Any]
+
+    @classmethod
+    def read(cls, directory: Path) -> "Run | None":
+        """Return the run in a directory, None if there is no ``run.json``.
+
+        Raises:
+            ValueError: If ``run.json`` is not what a run writes.
+        """
+        try:
+            record = json.loads((directory / "run.json").read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{directory / 'run.json'} must be readable JSON, got: {error}") from None
+        if not isinstance(record, dict) or "status" not in record:
+            raise ValueError(f"{directory / 'run.json'} must be a run's record with a status, got something else")
+        return cls(directory, record)
+
+    @property
+    def status(self) -> str:
+        """Return how the run ended; one that says ``running`` while its process is gone was interrupted."""
+        status: str = self.record["status"]
+        if status == "running" and self.record.get("host") == platform.node():
+            try:
+                os.kill(self.record["pid"], 0)
+            except ProcessLookupError:
+                return "interrupted"
+            except PermissionError:
+                pass
+        return status
+
+    @functools.cached_property
+    def metrics(self) -> dict[str, float]:
+        """Return the final metrics; empty if the run did not get so far."""
+        try:
+            metrics: dict[str, float] = json.loads((self.directory / "metrics.json").read_text())["metrics"]
+        except (OSError, ValueError, KeyError):
+            return {}
+        return metrics
+
+    @functools.cached_property
+    def rows(self) -> list[dict[str, float]]:
+        """Return the records of ``metrics.csv`` so far, each with the metrics that it has."""
+        return read_rows(self.directory / "metrics.csv")
+
+    @property
+    def metric(self) -> tuple[str, str]:
+        """Return the optimised metric and whether its ``min`` or ``max`` is best."""
+        return self.record.get("optimized_metric", ""), self.record.get("optimized_mode", "min")
+
+    @property
+    def optimized(self) -> float | None:
+        """Return what a sweeper compares: the best value of the optimised metric of a completed run."""
+        return self.metrics.get(f"{self.metric[0]}_best")
+
+    @property
+    def best(self) -> tuple[float, float] | None:
+        """Return the best value of the optimised metric so far and its epoch (from 1); None if there is none.
+
+        A value that is not finite is none.
+        """
+        name, mode = self.metric
+        values = [(row[name], row.get("epoch", 0) + 1) for row in self.rows if math.isfinite(row.get(name, math.nan))]
+        if not values:
+            return None
+        return min(values, key=lambda pair: pair[0]) if mode == "min" else max(values, key=lambda pair: pair[0])
+
+
+def read_sweep(sweep_dir: Path) -> dict[str, Any]:
+    """Return the content of ``sweep.json``: ``arguments`` of the command, ``started`` and ``jobs``, a dict a job.
+
+    Raises:
+        ValueError: If it is not what a sweep writes.
+    """
+    path = sweep_dir / "sweep.json"
+    try:
+        content: dict[str, Any] = {"jobs": []} | json.loads(path.read_text())
+    except FileNotFoundError:
+        return {"jobs": []}
+    except (OSError, ValueError, TypeError) as error:
+        raise ValueError(f"{path} must be readable JSON, got: {error}") from None
+    return content
+
+
+def varied(overrides: Sequence[Sequence[str]]) -> list[str]:
+    """Return for each job those of its overrides that not all jobs have, in a line."""
+    common = set(overrides[0]).intersection(*overrides) if len(overrides) > 1 else set()
+    return [" ".join(override for override in job if override not in common) for job in overrides]
 
 
 def latest_run(outputs: Path) -> Path:

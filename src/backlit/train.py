@@ -1,7 +1,9 @@
 """``backlit-train``: trains what the config composes, tests the best of it, and leaves a run directory."""
 
+import functools
 import gc
 import logging
+import math
 import os
 import sys
 from datetime import datetime
@@ -23,7 +25,14 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run ``backlit-train``."""
-    command(_task, "train")
+    command(_task, "train", check=_check)
+
+
+def _check(cfg: DictConfig) -> list[str]:
+    """Return what is wrong with a config."""
+    from backlit.config import problems
+
+    return problems(cfg)
 
 
 def _task(cfg: DictConfig) -> float | None:
@@ -46,6 +55,9 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         FloatingPointError: If a loss is not finite.
     """
     import lightning
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    from backlit.loggers import TensorBoardLogger
 
     quiet_lightning()
     if run_dir is None:
@@ -65,13 +77,23 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
             device=_device(trainer),
             precision=trainer.precision,
             world_size=trainer.world_size,
+            optimized_metric=cfg.optimized_metric,
+            optimized_mode=cfg.optimized_mode,
         )
+        # From this, others tell how far the run is.
+        plan = functools.partial(_write_plan, record)
+        trainer.callbacks.append(LambdaCallback(on_train_start=plan))  # type: ignore[attr-defined]
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     try:
+        for board in boards:
+            board.begin_session(_hyperparameters(cfg))
         metrics = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
         signal = interrupted_by(error)
         if record:
             record.end(error)
+            for board in boards:
+                board.end_session("interrupted" if signal else "failed")
             if signal:
                 log.warning("interrupted at step %d; what there is: %s", trainer.global_step, run_dir)
             else:
@@ -82,6 +104,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         raise
     if record:
         record.end()
+        for board in boards:
+            board.end_session("completed")
         weights = ", ".join(f"{s}: {c or 'in memory'}" for s, c in _tested_weights(metrics).items())
         shown = from_here(run_dir)
         log.info(
@@ -99,6 +123,15 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     return {name: value for name, (value, _) in metrics.items()}
 
 
+def _write_plan(record: RunRecord, trainer: "Trainer", model: "LightningModule") -> None:
+    steps, epochs = trainer.estimated_stepping_batches, trainer.max_epochs
+    record.add(
+        first_step=trainer.global_step,
+        planned_steps=int(steps) if math.isfinite(steps) else None,
+        planned_epochs=epochs if epochs and epochs > 0 else None,
+    )
+
+
 def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, LightningDataModule]":
     """Build what the config describes; nothing is read or written yet."""
     from hydra.utils import instantiate
@@ -106,7 +139,7 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
     from backlit.config import build_model, build_partial
-    from backlit.loggers import MetricsCSV
+    from backlit.loggers import MetricsCSV, TensorBoardLogger
     from backlit.loop import use_lean_loop
 
     datamodule = instantiate(cfg.data, _convert_="all")
@@ -116,8 +149,12 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     if not (cfg.trainer.enable_progress_bar and sys.stdout.isatty()):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     loggers = [instantiate(node, _convert_="all") for node in cfg.logger.values()]
+    done = _steps_done(cfg, run_dir)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.steps_done = done
     if not cfg.trainer.fast_dev_run:
-        loggers.insert(0, MetricsCSV(run_dir / "metrics.csv"))
+        loggers.insert(0, MetricsCSV(run_dir / "metrics.csv", steps_done=done))
         # Two callbacks: one with save_last=True would write last.ckpt only when the best has changed.
         directory = run_dir / "checkpoints"
         if cfg.trainer.limit_val_batches != 0 and getattr(datamodule, "val_size", None) != 0:
@@ -136,6 +173,18 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     if cfg.lean_loop:
         use_lean_loop(trainer)
     return trainer, model, datamodule
+
+
+def _steps_done(cfg: DictConfig, run_dir: Path) -> int | None:
+    """Return the optimizer steps that this very run has taken before, None if it starts now."""
+    import torch
+
+    if not (
+        cfg.train and cfg.ckpt_path and Path(cfg.ckpt_path).parent.resolve() == (run_dir / "checkpoints").resolve()
+    ):
+        return None
+    steps: int = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True)["global_step"]
+    return steps
 
 
 def _fit_and_test(
@@ -178,7 +227,6 @@ def _fit_and_test(
         trainer.test(model, datamodule, ckpt_path=tested, weights_only=True if tested else None, verbose=False)
         metrics |= {name: (value, _relative(tested, run_dir)) for name, value in _measured(trainer).items()}
         _save(run_dir, trainer, metrics, tested)
-    _log_hyperparameters(cfg, trainer, {name: value for name, (value, _) in metrics.items()})
     return metrics
 
 
@@ -200,7 +248,12 @@ def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
 
 
 def _measured(trainer: "Trainer") -> dict[str, float]:
-    return {name: value.item() for name, value in trainer.callback_metrics.items()}
+    """Return the last value of every metric; of one that was measured before the run was resumed, too."""
+    from backlit.loggers import MetricsCSV
+
+    before = [row for logger in trainer.loggers if isinstance(logger, MetricsCSV) for row in logger.rows_before]
+    measured = {name: value for row in before for name, value in row.items() if "/" in name}
+    return measured | {name: value.item() for name, value in trainer.callback_metrics.items()}
 
 
 def _tested_weights(metrics: dict[str, tuple[float, str | None]]) -> dict[str, str | None]:
@@ -224,32 +277,16 @@ def _export_weights(checkpoint: Path, target: Path) -> None:
         torch.save(net or state, temporary)
 
 
-def _log_hyperparameters(cfg: DictConfig, trainer: "Trainer", metrics: dict[str, float]) -> None:
-    """Write TensorBoard's HParams record: one a run, with the same metrics in every run."""
-    from backlit.loggers import TensorBoardLogger
-
+def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:
+    """Return what TensorBoard's HParams lists of a config."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    keep = (
-        "max_epochs",
-        "accelerator",
-        "devices",
-        "precision",
-        "accumulate_grad_batches",
-        "gradient_clip_val",
-    )
+    keep = ("max_epochs", "accelerator", "devices", "precision", "accumulate_grad_batches", "gradient_clip_val")
     chosen: dict[str, Any] = {
         group: {key: value for key, value in plain[group].items() if not key.startswith("_")}
         for group in ("data", "model", "optimizer", "scheduler")
     }
-    chosen |= {"seed": plain["seed"], "trainer": {name: plain["trainer"].get(name) for name in keep}}
-    names = ["val/loss", "val/loss_best", "val/acc", "val/acc_best", "test/loss", "test/acc"]
-    names += [] if f"{cfg.optimized_metric}_best" in names else [f"{cfg.optimized_metric}_best"]
-    results = {f"hp/{name.replace('/', '_')}": metrics.get(name, float("nan")) for name in names}
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(chosen, results, step=trainer.global_step)
-            logger.close()
+    return chosen | {"seed": plain["seed"], "trainer": {name: plain["trainer"].get(name) for name in keep}}
 
 
 def _device(trainer: "Trainer") -> str:

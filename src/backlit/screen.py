@@ -1,0 +1,121 @@
+"""What a person sees of a sweep while it runs."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich import get_console
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from backlit.jobs import Job
+from backlit.run import Run
+
+log = logging.getLogger(__name__)
+
+# Seconds between two redraws.
+EVERY = 0.5
+
+
+class Screen:
+    """A line for each running job and a bar for all, at a terminal; elsewhere a line when a job starts and ends.
+
+    Args:
+        total: Jobs of the sweep.
+        done: Jobs that were completed before.
+    """
+
+    def __init__(self, total: int, done: int) -> None:
+        console = get_console()
+        # No threads: this process is forked from.
+        self._bar = Progress(
+            TextColumn("  sweep"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            auto_refresh=False,
+            console=console,
+        )
+        self._task = self._bar.add_task("", total=total, completed=done)
+        self._live = Live(
+            console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+        )
+        self._is_shown = console.is_terminal
+        self._drawn = 0.0
+        self._begin = time.monotonic()
+        self._ended = self._failed = 0
+
+    def __enter__(self) -> "Screen":
+        if self._is_shown:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+
+    def started(self, job: Job) -> None:
+        """Say that a job has started."""
+        if not self._is_shown:
+            goes_on = " goes on from its last checkpoint" if job.checkpoint else " starts"
+            log.info("%s %s", job.name, goes_on)
+
+    def ended(self, job: Job, problem: str | None) -> None:
+        """Say how a job ended."""
+        run = _read(job)
+        took = f"{run.record.get('duration_s') or 0:.1f} s" if run else ""
+        result = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
+        said = f"failed: {problem}" if problem else "completed"
+        log.info("%s", "  ".join(filter(None, [job.name, said, took, result])))
+        self._ended += 1
+        self._failed += problem is not None
+        self._bar.advance(self._task)
+
+    def show(self, running: Sequence[Job]) -> None:
+        """Draw again, if it is time to."""
+        now = time.monotonic()
+        if not self._is_shown or now - self._drawn < EVERY:
+            return
+        self._drawn = now
+        grid = Table.grid(padding=(0, 2))
+        for job in running:
+            grid.add_row(f"  job {job.number}", job.label, *_how_far(job))
+        left = [f"{self._failed} failed"] if self._failed else []
+        if self._ended:
+            waiting = self._bar.tasks[0].remaining or 0
+            left.append(f"{_clock((now - self._begin) / self._ended * waiting)} left")
+        self._bar.update(self._task, description=", ".join(left))
+        self._live.update(Group(grid, self._bar), refresh=True)
+
+
+def _read(job: Job) -> Run | None:
+    try:
+        return Run.read(job.directory)
+    except ValueError:
+        return None
+
+
+def _how_far(job: Job) -> tuple[str, str, str]:
+    """Return epoch, metric and time left of a running job, as far as its files tell."""
+    run = _read(job)
+    rows = run.rows if run else []
+    if run is None or not rows:
+        return "starting", "", ""
+    epochs: Any = run.record.get("planned_epochs")
+    epoch = f"epoch {rows[-1].get('epoch', 0) + 1:.0f}" + (f"/{epochs}" if epochs and epochs > 0 else "")
+    name = run.metric[0]
+    value = next((row[name] for row in reversed(rows) if name in row), None)
+    steps, planned = rows[-1].get("step", 0) - run.record.get("first_step", 0), run.record.get("planned_steps")
+    left = ""
+    if planned and steps > 0:
+        elapsed = time.time() - (run.directory / "run.json").stat().st_mtime
+        left = f"{_clock(elapsed / steps * max(0, planned - rows[-1]['step']))} left"
+    return epoch, "" if value is None else f"{name} {value:.4f}", left
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -1,0 +1,342 @@
+"""Sweeps: what jobs there are, whether each makes sense, which are done already, and running the others.
+
+What a sweep consists of is in its ``sweep.json``, how a job went in the job's own ``run.json``.
+"""
+
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.types import HydraContext, RunMode, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from backlit.entry import ConfigError, JobError
+from backlit.jobs import Job, JobProcess, in_a_child
+from backlit.run import Run, end_record, read_sweep, varied, write_json
+from backlit.screen import Screen
+
+log = logging.getLogger(__name__)
+
+# What a run imports while it goes; a forked job then has it.
+_PRELOADED = (
+    "backlit.callbacks",
+    "backlit.config",
+    "backlit.data",
+    "backlit.loggers",
+    "backlit.loop",
+    "backlit.models",
+    "backlit.train",
+    "matplotlib.backends.backend_agg",
+    "torch.utils.tensorboard",
+    "torchvision.transforms.v2",
+)
+# Seconds that jobs have to end themselves after Ctrl-C.
+PATIENCE = 30
+
+
+class JobResult(JobReturn):
+    """Hydra's, but a failure is not told on stderr: the sweep's summary tells it."""
+
+    @property
+    def return_value(self) -> Any:
+        """Return what the job returned.
+
+        Raises:
+            JobError: If it failed.
+        """
+        if self.status != JobStatus.COMPLETED:
+            raise self._return_value
+        return self._return_value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._return_value = value
+
+
+def launch(
+    config: DictConfig,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+    job_overrides: Sequence[list[str]],
+    *,
+    first_number: int,
+    n_jobs: int,
+    gpus_per_job: int | None,
+) -> list[JobReturn]:
+    """Run jobs, at most `n_jobs` side by side, and return what became of each, in their order.
+
+    A task function may have an attribute ``check``, which returns what is wrong with a config, a line a problem;
+    then all jobs are checked before the first one starts.
+
+    Args:
+        config: What the sweep as a whole was composed to.
+        hydra_context: Composes the jobs' configs.
+        task_function: What a job does with its config.
+        job_overrides: The overrides of each job.
+        first_number: The number of the first job.
+        n_jobs: Jobs that run side by side; -1 is as many as there are GPUs, or CPU cores, for.
+        gpus_per_job: GPUs that a job gets; None for what its ``trainer.devices`` asks for.
+
+    Raises:
+        ConfigError: If something is wrong with one of the jobs; then none is started.
+    """
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    if not job_overrides:
+        raise ConfigError(["a sweep must have at least one job, got none: one of the lists of values is empty"])
+    sweep_dir = Path(config.hydra.sweep.dir)
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    jobs = _compose(config, hydra_context, job_overrides, first_number, sweep_dir)
+    gpus: list[str] = []
+    if hasattr(task_function, "check"):
+        for name in _PRELOADED:
+            importlib.import_module(name)
+        gpus = _check(jobs, task_function.check, n_jobs, gpus_per_job)
+    _write_down(jobs, sweep_dir)
+    results: dict[int, JobReturn] = {}
+    waiting = []
+    for job in jobs:
+        earlier = Run.read(job.directory)
+        if earlier and earlier.status == "completed":
+            results[job.number] = _result(job, JobStatus.COMPLETED, earlier.optimized)
+        else:
+            waiting.append(job)
+    if results:
+        log.info("%d of %d jobs are completed already and are kept", len(results), len(jobs))
+    if waiting:
+        places = _places(waiting, n_jobs, gpus)
+        threads = max(1, cpu_threads() // places)
+        overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+
+        def start(job: Job) -> JobProcess:
+            _make_ready(job)
+            arguments = job.arguments(overrides["hydra"], overrides["task"])
+            return JobProcess(job, arguments, max(1, threads // job.processes), hydra_context, task_function)
+
+        _run(waiting, start, places, gpus, results)
+    return [results[job.number] for job in jobs]
+
+
+def _compose(
+    config: DictConfig,
+    hydra_context: HydraContext,
+    job_overrides: Sequence[list[str]],
+    first_number: int,
+    sweep_dir: Path,
+) -> list[Job]:
+    """Compose every job; one that the sweep had before keeps its number and directory."""
+    recorded = read_sweep(sweep_dir)["jobs"]
+    known = {tuple(job["overrides"]): job for job in recorded}
+    free = max([first_number, *(job["number"] + 1 for job in recorded)])
+    labels = varied([*job_overrides, *(job["overrides"] for job in recorded)])
+    jobs = []
+    for overrides, label in zip(job_overrides, labels, strict=False):
+        before = known.get(tuple(overrides))
+        number = before["number"] if before else free
+        free += before is None
+        composed = hydra_context.config_loader.load_sweep_config(config, overrides)
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = number
+            directory = sweep_dir / (before["directory"] if before else str(composed.hydra.sweep.subdir))
+            # To itself and to the processes that it starts, a job is a run like any other.
+            composed.hydra.mode = RunMode.RUN
+            composed.hydra.run.dir = str(directory)
+        jobs.append(Job(number, overrides, composed, directory, label))
+    return jobs
+
+
+def _check(
+    jobs: list[Job], check: Callable[[DictConfig], list[str]], n_jobs: int, gpus_per_job: int | None
+) -> list[str]:
+    """Check every job and return the names of the GPUs.
+
+    That is done in a process of its own: this one must not compute anything, so that it can be forked.
+    """
+    problems, gpus = in_a_child(lambda: ([check(_task_config(job.config)) for job in jobs], _gpus()))
+    found = []
+    for job, lines in zip(jobs, problems, strict=True):
+        job.gpus = gpus_asked_for(job.config, gpus, n_jobs, gpus_per_job)
+        limit = len(gpus) if gpus_per_job is None else min(gpus_per_job, len(gpus))
+        if job.gpus > limit:
+            lines = [*lines, f"trainer.devices must be <= {limit} (the GPUs that a job can have), got {job.gpus}"]
+        found += [f"{job.name}: {line}" for line in lines]
+    if gpus_per_job is not None and gpus_per_job > len(gpus):
+        found = [f"hydra.launcher.gpus_per_job must be <= {len(gpus)} (the GPUs here), got {gpus_per_job}"]
+    if found:
+        raise ConfigError(found)
+    return gpus
+
+
+def _task_config(config: DictConfig) -> DictConfig:
+    task_config = config.copy()
+    with open_dict(task_config):
+        del task_config["hydra"]
+    return task_config
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that there are, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]
+
+
+def gpus_asked_for(config: DictConfig, gpus: list[str], n_jobs: int, gpus_per_job: int | None) -> int:
+    """Return how many GPUs a job takes.
+
+    Args:
+        config: The job's config.
+        gpus: The GPUs that there are.
+        n_jobs: Jobs that run side by side.
+        gpus_per_job: GPUs that a job is to get; None for as many as it asks for.
+    """
+    if not gpus or OmegaConf.select(config, "trainer.accelerator") not in ("auto", "gpu", "cuda"):
+        return 0
+    devices = OmegaConf.select(config, "trainer.devices")
+    if OmegaConf.is_list(devices):
+        devices = len(devices)
+    if isinstance(devices, int) and devices > 0:
+        return max(devices, gpus_per_job or 0)
+    # "auto" and -1 mean all of them: those of the machine, or one when several jobs share it.
+    return gpus_per_job or (len(gpus) if n_jobs == 1 else 1)
+
+
+def _places(jobs: list[Job], n_jobs: int, gpus: list[str]) -> int:
+    """Return how many jobs run side by side."""
+    if n_jobs == -1:
+        most = max(job.gpus for job in jobs)
+        n_jobs = len(gpus) // most if most else cpu_threads() // max(job.processes for job in jobs)
+    return max(1, min(n_jobs, len(jobs)))
+
+
+def cpu_threads() -> int:
+    """Return how many threads may compute: ``OMP_NUM_THREADS``, or the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write_down(jobs: list[Job], sweep_dir: Path) -> None:
+    """Add the jobs to ``sweep.json``."""
+    content = read_sweep(sweep_dir)
+    recorded = {job["number"]: job for job in content["jobs"]}
+    for job in jobs:
+        directory = str(job.directory.relative_to(sweep_dir))
+        recorded[job.number] = {"number": job.number, "directory": directory, "overrides": job.overrides}
+    write_json(sweep_dir / "sweep.json", content | {"jobs": [recorded[number] for number in sorted(recorded)]})
+
+
+def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
+    hydra = job.config.hydra
+    return JobResult(
+        overrides=list(hydra.overrides.task),
+        cfg=_task_config(job.config),
+        hydra_cfg=OmegaConf.create({"hydra": hydra}),
+        working_dir=os.getcwd() if hydra.job.chdir is False else str(job.directory),
+        task_name=hydra.job.name,
+        status=status,
+        _return_value=value,
+    )
+
+
+def _make_ready(job: Job) -> None:
+    """Find the checkpoint that an attempt before has left; where there is none, clear away what else it has left."""
+    checkpoint = job.directory / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        job.checkpoint = checkpoint
+        with open_dict(job.config):
+            job.config.ckpt_path = str(checkpoint)
+    elif Run.read(job.directory):
+        for name in ("checkpoints", "plots", "tensorboard"):
+            shutil.rmtree(job.directory / name, ignore_errors=True)
+        for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
+            (job.directory / name).unlink(missing_ok=True)
+
+
+def _run(
+    waiting: list[Job],
+    start: Callable[[Job], JobProcess],
+    places: int,
+    gpus: list[str],
+    results: dict[int, JobReturn],
+) -> None:
+    """Run jobs and add their results; on Ctrl-C and SIGTERM end those that run, and raise what was raised."""
+    queue, running, free_gpus = deque(waiting), list[JobProcess](), list(gpus)
+    with _sigterm_raises(), Screen(len(waiting) + len(results), len(results)) as screen:
+        try:
+            while queue or running:
+                while queue and len(running) < places and queue[0].gpus <= len(free_gpus):
+                    job = queue.popleft()
+                    job.visible_gpus, free_gpus = free_gpus[: job.gpus], free_gpus[job.gpus :]
+                    process = start(job)
+                    running.append(process)
+                    screen.started(job)
+                wait([handle for process in running for handle in process.handles()], timeout=0.2)
+                for process in [process for process in running if process.has_ended()]:
+                    running.remove(process)
+                    free_gpus += process.job.visible_gpus
+                    results[process.job.number], problem = _finish(process)
+                    screen.ended(process.job, problem)
+                screen.show([process.job for process in running])
+        except (KeyboardInterrupt, SystemExit) as error:
+            _stop(running, signal.SIGTERM if isinstance(error, SystemExit) else signal.SIGINT)
+            raise
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Let SIGTERM end this process in the way that Ctrl-C does, so that its jobs end in order."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _finish(process: JobProcess) -> tuple[JobReturn, str | None]:
+    """Return the result of a job that has ended, and what went wrong with it."""
+    job = process.job
+    completed, value = process.end()
+    run = Run.read(job.directory)
+    if completed:
+        return _result(job, JobStatus.COMPLETED, run.optimized if value is None and run else value), None
+    problem = str(value if run is None else run.record.get("error") or value)
+    end_record(job.directory, "failed", problem, job.overrides)
+    failure = JobError(f"{job.name}: {problem}")
+    return _result(job, JobStatus.FAILED, failure), problem
+
+
+def _stop(running: list[JobProcess], number: signal.Signals) -> None:
+    """Tell all jobs to end, wait, end those that do not, and write down that they were interrupted."""
+    for process in running:
+        process.send_signal(number)
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more patience
+        while not all(process.has_ended() for process in running) and time.monotonic() < deadline:
+            wait([handle for process in running for handle in process.handles()], timeout=0.2)
+    for process in running:
+        process.end()
+        end_record(process.job.directory, "interrupted", number.name, process.job.overrides)
