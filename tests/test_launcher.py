@@ -6,6 +6,7 @@ import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
+
 from hydra_plugins.backlit_launcher import BacklitLauncher
 
 # Hydra's own test programs ask for the behaviour of an old version.

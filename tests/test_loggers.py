@@ -28,5 +28,7 @@ def test_tensorboard_keeps_one_event_file(tmp_path: Path) -> None:
     for stage in ("fit", "test"):
         logger.log_metrics({f"{stage}/loss": 1.0}, 1)
         logger.finalize("success")
-    logger.close()
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+    logger.end_session("completed")
+    events, end = sorted((tmp_path / "tensorboard").iterdir(), key=lambda path: path.suffix == ".end")
+    assert end.suffix == ".end"
+    assert events.stat().st_size > end.stat().st_size > 0

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
-from backlit.run import from_here, new_directory, now, read_sweep, write_json
+from backlit.run import brief, from_here, new_directory, now, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"
@@ -41,11 +41,25 @@ def _job_name(number: int, overrides: str) -> str:
 
     Without the characters that mean something to Hydra, so that it can be typed as a value: ``run=...``.
     """
-    name = re.sub(r"[^\w.+-]+", "-", overrides.replace("=", "_").replace(",", "+")).strip("-+")
+    name = re.sub(r"\[(.*?)\]", lambda match: match[1].replace(",", "-"), brief(overrides))
+    name = re.sub(r"[^\w.+-]+", "-", name.replace("=", "_").replace(",", "+")).strip("-+")
     return f"{number}_{name[:120]}" if name else str(number)
 
 
+def _around(value: float) -> str:
+    """Return seven values around `value`, two a decade, as Hydra's override grammar has them."""
+    return ",".join(f"{value * 10 ** (half_decades / 2):.2g}" for half_decades in range(-3, 4))
+
+
+def _at_once(n_jobs: int) -> int:
+    """Return how many jobs run side by side, or may: -1 is as many as there are CPU cores."""
+    return n_jobs if n_jobs > 0 else os.cpu_count() or 1
+
+
+# For conf/.
 OmegaConf.register_new_resolver("backlit.job_name", _job_name, replace=True)
+OmegaConf.register_new_resolver("backlit.around", _around, replace=True)
+OmegaConf.register_new_resolver("backlit.at_once", _at_once, replace=True)
 
 
 class ConfigError(ValueError):
@@ -126,6 +140,10 @@ class CheckFirst(Callback):
         names = ",".join(quoted(name) for name in not_varied)
         with read_write(config):
             config.hydra.sweep.dir = str(_sweep_dir)
+            if _is_resumed and (_sweep_dir / "optuna.db").exists():
+                from backlit.search import go_on_searching
+
+                go_on_searching(config)
             config.hydra.overrides.hydra += [
                 f"hydra.sweep.dir={quoted(str(_sweep_dir))}",
                 f"hydra.job.config.override_dirname.exclude_keys=[{names}]",
@@ -173,13 +191,16 @@ def go_on(arguments: list[str]) -> list[str]:
     given = [argument for argument in arguments if not argument.startswith("resume=")]
     _sweep_dir, before = _find_sweep(wanted[-1], given)
     _is_resumed = True
-    merged = {_key(argument): argument for argument in before if argument not in given}
-    return list((merged | {_key(argument): argument for argument in given}).values())
+    flags, overrides = _parted(before)
+    more_flags, more_overrides = _parted([argument for argument in given if argument not in ("-m", "--multirun")])
+    merged = {override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *more_overrides]}
+    return [*flags, *more_flags, *merged.values()]
 
 
-def _key(argument: str) -> str:
-    """Return what an argument sets; a flag, or the value of a flag, is its own."""
-    return argument.lstrip("+~").split("=", 1)[0] if "=" in argument and not argument.startswith("-") else argument
+def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Return flags with their values, and overrides."""
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    return [a for a in arguments if a not in overrides], overrides
 
 
 def _find_sweep(wanted: str, given: list[str]) -> tuple[Path, list[str]]:
@@ -263,6 +284,7 @@ def command(
 
     if check is not None:
         told.check = check  # type: ignore[attr-defined]
+    all_completed = True
     try:
         sys.argv[1:] = go_on(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
@@ -272,28 +294,30 @@ def command(
         # The log has told it, with the run's directory; or a sweep's summary will.
         sys.exit(1)
     except ValueError as error:
-        if started:
+        if started or (_sweep_dir and read_sweep(_sweep_dir)["jobs"]):
             raise
         sys.exit(tell(error, config_name))  # Hydra's, for some malformed overrides
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        _close_sweep()
+        all_completed = _close_sweep()
+    if not all_completed:
+        sys.exit(1)
 
 
-def _close_sweep() -> None:
-    """Sum up the sweep of this process; leave nothing of one that has no job."""
+def _close_sweep() -> bool:
+    """Sum up this process's sweep, if it has one, and tell whether all is completed; leave nothing of an empty one."""
     if _sweep_dir is None or not _sweep_dir.exists():
-        return
+        return True
     if not any(_sweep_dir.glob("*/")) and not read_sweep(_sweep_dir)["jobs"]:
-        for name in ("multirun.yaml", "sweep.json"):
+        for name in ("multirun.yaml", "sweep.json", "optuna.db"):
             (_sweep_dir / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             _sweep_dir.rmdir()
-        return
+        return True
     from backlit.report import sum_up
 
-    sum_up(_sweep_dir)
+    return sum_up(_sweep_dir)
 
 
 def tell(error: Exception, config_name: str = "train") -> int:

@@ -41,7 +41,15 @@ _OF_RANKS = (
     "MASTER_PORT",
 )
 # Overrides that are about the sweep, not about a job.
-_OF_SWEEPS = ("hydra.sweep.", "hydra/sweeper", "hydra.sweeper.", "hydra/launcher", "hydra.launcher.", "hydra.mode")
+_OF_SWEEPS = (
+    "hydra.sweep.",
+    "hydra/sweeper",
+    "hydra.sweeper.",
+    "hydra/launcher",
+    "hydra.launcher.",
+    "hydra.mode",
+    "hydra.job.config.override_dirname.",
+)
 
 
 @dataclass
@@ -245,7 +253,9 @@ def _work(
     @functools.wraps(task_function)
     def task(config: DictConfig) -> Any:
         root = logging.getLogger()
-        to_files = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+        to_files: list[logging.Handler] = [
+            handler for handler in root.handlers if isinstance(handler, logging.FileHandler)
+        ]
         # Where the log is a file already, the console, which is the same file here, need not repeat it.
         root.handlers = to_files or root.handlers
         return task_function(config)

@@ -87,7 +87,8 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         """Return the writer; the first time it is asked for, it is made."""
         if self._experiment is None and self.steps_done is not None:
             self._kwargs["purge_step"] = self.steps_done + 1
-        return super().experiment
+        writer: SummaryWriter = super().experiment
+        return writer
 
     @rank_zero_only
     def save(self) -> None:
@@ -109,8 +110,8 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         for path in Path(self.log_dir).glob(f"*{_END}"):
             path.unlink()  # of the attempt before; TensorBoard would believe the first one
         flat = _sanitize_params(_flatten_dict(hyperparameters))
-        _, session_start, _ = hparams(flat, {})
-        self.experiment._get_file_writer().add_summary(session_start)
+        _, session_start, _ = hparams(flat, {})  # type: ignore[no-untyped-call]
+        self.experiment._get_file_writer().add_summary(session_start)  # type: ignore[no-untyped-call]
 
     @rank_zero_only
     def end_session(self, status: str) -> None:

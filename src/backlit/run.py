@@ -7,11 +7,12 @@ import json
 import math
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -155,19 +156,30 @@ class RunRecord:
         write_json(self.path, self.content)
 
 
-def end_record(directory: Path, status: str, error: str, overrides: list[str]) -> None:
-    """Write down, for a run that could not do it itself, how it ended; one that could is left as it is."""
+def end_record(directory: Path, status: str, error: str, overrides: list[str]) -> bool:
+    """Write down, for a run that could not do it itself, how it ended; return False if it could."""
     path = directory / "run.json"
     content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"overrides": overrides}
-    if content.get("status", "running") == "running":
-        write_json(path, content | {"status": status, "ended": now(), "error": error})
+    if content.get("status", "running") != "running":
+        return False
+    ended = now()
+    took = datetime.fromisoformat(ended) - datetime.fromisoformat(content.get("started", ended))
+    write_json(path, content | {"status": status, "ended": ended, "duration_s": took.total_seconds(), "error": error})
+    return True
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
     """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
     try:
         with path.open(newline="") as file:
-            return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+            return [
+                {
+                    name: int(value) if name in ("step", "epoch") else float(value)
+                    for name, value in row.items()
+                    if value
+                }
+                for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, TypeError):
         return []
 
@@ -251,6 +263,11 @@ class Run:
         return min(values, key=lambda pair: pair[0]) if mode == "min" else max(values, key=lambda pair: pair[0])
 
 
+def brief(text: str) -> str:
+    """Return a text with its long decimal fractions cut to four digits."""
+    return re.sub(r"\d+\.\d{5,}(e[+-]?\d+)?", lambda match: f"{float(match[0]):.4g}", text)
+
+
 def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     """Return the content of ``sweep.json``: ``arguments`` of the command, ``started`` and ``jobs``, a dict a job.
 
@@ -265,12 +282,6 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path} must be readable JSON, got: {error}") from None
     return content
-
-
-def varied(overrides: Sequence[Sequence[str]]) -> list[str]:
-    """Return for each job those of its overrides that not all jobs have, in a line."""
-    common = set(overrides[0]).intersection(*overrides) if len(overrides) > 1 else set()
-    return [" ".join(override for override in job if override not in common) for job in overrides]
 
 
 def latest_run(outputs: Path) -> Path:

@@ -65,7 +65,7 @@ class Screen:
     def ended(self, job: Job, problem: str | None) -> None:
         """Say how a job ended."""
         run = _read(job)
-        took = f"{run.record.get('duration_s') or 0:.1f} s" if run else ""
+        took = f"{run.record['duration_s']:.1f} s" if run and run.record.get("duration_s") else ""
         result = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
         said = f"failed: {problem}" if problem else "completed"
         log.info("%s", "  ".join(filter(None, [job.name, said, took, result])))

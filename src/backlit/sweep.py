@@ -19,13 +19,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import ConfigError, JobError
 from backlit.jobs import Job, JobProcess, in_a_child
-from backlit.run import Run, end_record, read_sweep, varied, write_json
+from backlit.run import Run, brief, end_record, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)
@@ -105,18 +106,9 @@ def launch(
         for name in _PRELOADED:
             importlib.import_module(name)
         gpus = _check(jobs, task_function.check, n_jobs, gpus_per_job)
-    _write_down(jobs, sweep_dir)
-    results: dict[int, JobReturn] = {}
-    waiting = []
-    for job in jobs:
-        earlier = Run.read(job.directory)
-        if earlier and earlier.status == "completed":
-            results[job.number] = _result(job, JobStatus.COMPLETED, earlier.optimized)
-        else:
-            waiting.append(job)
-    if results:
-        log.info("%d of %d jobs are completed already and are kept", len(results), len(jobs))
-    if waiting:
+    with _only_one(sweep_dir):
+        _write_down(jobs, sweep_dir)
+        results, waiting = _sort_out(jobs)
         places = _places(waiting, n_jobs, gpus)
         threads = max(1, cpu_threads() // places)
         overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
@@ -141,19 +133,24 @@ def _compose(
     recorded = read_sweep(sweep_dir)["jobs"]
     known = {tuple(job["overrides"]): job for job in recorded}
     free = max([first_number, *(job["number"] + 1 for job in recorded)])
-    labels = varied([*job_overrides, *(job["overrides"] for job in recorded)])
+    # A job is not a sweep, whatever it was chosen by.
+    of_jobs = [[override for override in one if not override.startswith("sweep=")] for one in job_overrides]
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(typed, list)
     jobs = []
-    for overrides, label in zip(job_overrides, labels, strict=False):
+    for overrides, of_sweep in zip(of_jobs, job_overrides, strict=True):
         before = known.get(tuple(overrides))
         number = before["number"] if before else free
         free += before is None
-        composed = hydra_context.config_loader.load_sweep_config(config, overrides)
+        composed = hydra_context.config_loader.load_sweep_config(config, of_sweep)
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = number
             directory = sweep_dir / (before["directory"] if before else str(composed.hydra.sweep.subdir))
             # To itself and to the processes that it starts, a job is a run like any other.
             composed.hydra.mode = RunMode.RUN
             composed.hydra.run.dir = str(directory)
+            composed.hydra.overrides.task = overrides
+        label = brief(" ".join(override for override in overrides if override not in typed))
         jobs.append(Job(number, overrides, composed, directory, label))
     return jobs
 
@@ -165,6 +162,8 @@ def _check(
 
     That is done in a process of its own: this one must not compute anything, so that it can be forked.
     """
+    problems: list[list[str]]
+    gpus: list[str]
     problems, gpus = in_a_child(lambda: ([check(_task_config(job.config)) for job in jobs], _gpus()))
     found = []
     for job, lines in zip(jobs, problems, strict=True):
@@ -193,7 +192,7 @@ def _gpus() -> list[str]:
 
     count = torch.cuda.device_count()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [str(number) for number in range(count)] if visible is None else visible.split(",")[:count]
+    return list(map(str, range(count))) if visible is None else visible.split(",")[:count]
 
 
 def gpus_asked_for(config: DictConfig, gpus: list[str], n_jobs: int, gpus_per_job: int | None) -> int:
@@ -218,7 +217,7 @@ def gpus_asked_for(config: DictConfig, gpus: list[str], n_jobs: int, gpus_per_jo
 
 def _places(jobs: list[Job], n_jobs: int, gpus: list[str]) -> int:
     """Return how many jobs run side by side."""
-    if n_jobs == -1:
+    if n_jobs == -1 and jobs:
         most = max(job.gpus for job in jobs)
         n_jobs = len(gpus) // most if most else cpu_threads() // max(job.processes for job in jobs)
     return max(1, min(n_jobs, len(jobs)))
@@ -242,6 +241,51 @@ def _write_down(jobs: list[Job], sweep_dir: Path) -> None:
     write_json(sweep_dir / "sweep.json", content | {"jobs": [recorded[number] for number in sorted(recorded)]})
 
 
+@contextlib.contextmanager
+def _only_one(sweep_dir: Path) -> Iterator[None]:
+    """Keep another process from running the same sweep meanwhile.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    lock = FileLock(sweep_dir / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError([f"{sweep_dir} is being run by another process; wait for it, or end it"]) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _read(job: Job) -> Run | None:
+    """Return what an attempt before has left; nothing if that cannot be read."""
+    try:
+        return Run.read(job.directory)
+    except ValueError as error:
+        log.warning("%s runs again: %s", job.name, error)
+        return None
+
+
+def _sort_out(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
+    """Return the results of the jobs that are completed already, and the other jobs."""
+    results: dict[int, JobReturn] = {}
+    waiting = []
+    for job in jobs:
+        earlier = _read(job)
+        if earlier and earlier.status == "running":
+            where = f"process {earlier.record.get('pid')} on {earlier.record.get('host')}"
+            raise ConfigError([f"{job.name} is running ({where}); if it is not, delete {job.directory}/run.json"])
+        if earlier and earlier.status == "completed":
+            results[job.number] = _result(job, JobStatus.COMPLETED, earlier.optimized)
+        else:
+            waiting.append(job)
+    if results:
+        log.info("%d of %d jobs are completed already and are kept", len(results), len(jobs))
+    return results, waiting
+
+
 def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
     hydra = job.config.hydra
     return JobResult(
@@ -262,7 +306,7 @@ def _make_ready(job: Job) -> None:
         job.checkpoint = checkpoint
         with open_dict(job.config):
             job.config.ckpt_path = str(checkpoint)
-    elif Run.read(job.directory):
+    elif (job.directory / "run.json").exists():
         for name in ("checkpoints", "plots", "tensorboard"):
             shutil.rmtree(job.directory / name, ignore_errors=True)
         for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
@@ -324,7 +368,7 @@ def _finish(process: JobProcess) -> tuple[JobReturn, str | None]:
     if completed:
         return _result(job, JobStatus.COMPLETED, run.optimized if value is None and run else value), None
     problem = str(value if run is None else run.record.get("error") or value)
-    end_record(job.directory, "failed", problem, job.overrides)
+    _end_for(job, "failed", problem)
     failure = JobError(f"{job.name}: {problem}")
     return _result(job, JobStatus.FAILED, failure), problem
 
@@ -339,4 +383,13 @@ def _stop(running: list[JobProcess], number: signal.Signals) -> None:
             wait([handle for process in running for handle in process.handles()], timeout=0.2)
     for process in running:
         process.end()
-        end_record(process.job.directory, "interrupted", number.name, process.job.overrides)
+        _end_for(process.job, "interrupted", number.name)
+
+
+def _end_for(job: Job, status: str, error: str) -> None:
+    """Write down how a job ended that could not do so itself."""
+    board = job.directory / "tensorboard"
+    if end_record(job.directory, status, error, job.overrides) and board.is_dir():
+        from backlit.loggers import write_session_end
+
+        write_session_end(board, status)
