@@ -300,21 +300,24 @@ def command(
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        all_completed = _close_sweep()
+        leaving = sys.exception()
+        all_completed = _close_sweep(is_refused=isinstance(leaving, SystemExit) and leaving.code == 2)
     if not all_completed:
         sys.exit(1)
 
 
-def _close_sweep() -> bool:
+def _close_sweep(is_refused: bool) -> bool:
     """Sum up this process's sweep, if it has one, and tell whether all is completed; leave nothing of an empty one."""
     if _sweep_dir is None or not _sweep_dir.exists():
         return True
     if not any(_sweep_dir.glob("*/")) and not read_sweep(_sweep_dir)["jobs"]:
-        for name in ("multirun.yaml", "sweep.json", "optuna.db"):
+        for name in ("multirun.yaml", "sweep.json", "optuna.db", ".lock"):
             (_sweep_dir / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             _sweep_dir.rmdir()
         return True
+    if is_refused:
+        return False
     from backlit.report import sum_up
 
     return sum_up(_sweep_dir)

@@ -100,13 +100,14 @@ def launch(
         raise ConfigError(["a sweep must have at least one job, got none: one of the lists of values is empty"])
     sweep_dir = Path(config.hydra.sweep.dir)
     sweep_dir.mkdir(parents=True, exist_ok=True)
-    jobs = _compose(config, hydra_context, job_overrides, first_number, sweep_dir)
-    gpus: list[str] = []
-    if hasattr(task_function, "check"):
-        for name in _PRELOADED:
-            importlib.import_module(name)
-        gpus = _check(jobs, task_function.check, n_jobs, gpus_per_job)
+    check = getattr(task_function, "check", None)
     with _only_one(sweep_dir):
+        jobs = _compose(config, hydra_context, job_overrides, first_number, sweep_dir)
+        gpus: list[str] = []
+        if check is not None:
+            for name in _PRELOADED:
+                importlib.import_module(name)
+            gpus = _check(jobs, check, n_jobs, gpus_per_job)
         _write_down(jobs, sweep_dir)
         results, waiting = _sort_out(jobs)
         places = _places(waiting, n_jobs, gpus)

@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.collections import PathCollection
 
 from backlit.callbacks import pictures
@@ -23,8 +25,13 @@ def test_mistakes_are_sorted_by_confidence() -> None:
     chances = torch.tensor([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
     samples = TensorPairs(torch.zeros(4, 1, 3, 3, dtype=torch.uint8), torch.tensor([1, 1, 0, 1]))
     figure = pictures.draw_mistakes(samples, chances, ["zero", "one"], count=4)
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["one → zero (0.900)", "zero → one (0.800)", "one → zero (0.600)"]
+    (axes,) = figure.axes
+    assert "3 mistakes in 4" in axes.get_title()
+    assert [text.get_text() for text in axes.texts] == [
+        "one → zero (0.900)",
+        "zero → one (0.800)",
+        "one → zero (0.600)",
+    ]
 
 
 def test_the_boundary_shows_the_given_line_and_rings_what_is_wrong() -> None:
@@ -58,8 +65,21 @@ def test_the_first_layer_is_shown_strongest_first() -> None:
     weights[3] = 2.0
     weights[1] = 1.0
     figure = pictures.draw_first_layer(weights, torch.Size([2, 2]), count=2)
-    images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    assert [float(image.mean()) for image in images if image is not None] == [2.0, 1.0]
+    shown = figure.axes[0].images[0].get_array()
+    assert shown is not None
+    values = shown[~numpy.isnan(shown)]
+    assert values.tolist() == [2, 2, 1, 1, 2, 2, 1, 1]  # two tiles of 2 x 2 beside each other, row by row
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 3))
+def test_tiles_are_the_images(count: int, columns: int, gap: int) -> None:
+    images = torch.arange(count * 6, dtype=torch.float32).reshape(count, 2, 3)
+    grid = pictures.tile(images, columns, gap)
+    for place, image in enumerate(images):
+        row, column = divmod(place, columns)
+        top, left = gap + row * (2 + gap), gap + column * (3 + gap)
+        assert grid[top : top + 2, left : left + 3].tolist() == image.tolist()
+    assert numpy.nansum(grid) == images.sum()
 
 
 def test_curves_are_drawn_from_the_metrics_file(tmp_path: Path) -> None:

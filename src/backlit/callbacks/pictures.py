@@ -5,10 +5,14 @@ import math
 from collections import defaultdict
 from pathlib import Path
 
+import numpy
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 from torchmetrics.functional import confusion_matrix
 
@@ -61,7 +65,7 @@ class Pictures(Callback):
         """Draw the curves."""
         path = self.directory.parent / "metrics.csv"
         if trainer.is_global_zero and path.exists():
-            self._save("curves", draw_curves(path))
+            self._save("curves", render(draw_curves(path)))
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -71,16 +75,24 @@ class Pictures(Callback):
         if samples is None:
             return
         for name, figure in draw(pl_module, data, samples).items():
+            image = render(figure)
             for writer in writers(trainer):
-                FigureCanvasAgg(figure)
-                writer.add_figure(name, figure, trainer.global_step)
+                writer.add_image(name, image, trainer.global_step, dataformats="HWC")
             if save:
-                self._save(name, figure)
+                self._save(name, image)
 
-    def _save(self, name: str, figure: Figure) -> None:
+    def _save(self, name: str, image: NDArray[numpy.uint8]) -> None:
         self.directory.mkdir(exist_ok=True)
         with whole_file(self.directory / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+            Image.fromarray(image).save(temporary, format="png")
+
+
+def render(figure: Figure) -> NDArray[numpy.uint8]:
+    """Return a figure as an image of shape ``(height, width, 3)``: drawing it is what costs, so once for all uses."""
+    figure.set_dpi(120)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return numpy.asarray(canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -165,19 +177,41 @@ def draw_mistakes(samples: TensorPairs, probabilities: Tensor, names: list[str],
     confidence, predicted = probabilities.max(1)
     wrong = torch.nonzero(predicted != samples.targets).flatten()
     worst = wrong[confidence[wrong].argsort(descending=True)][:count]
-    figure = Figure(figsize=(7.5, 8.6), layout="constrained")
-    figure.suptitle(
-        f"The surest of {len(wrong):,} mistakes in {len(samples.targets):,}: true → predicted (probability)"
-    )
-    labels = [name.split(" - ")[0] for name in names]
-    side = max(1, math.ceil(math.sqrt(count)))
-    for axes, index in zip(figure.subplots(side, side).flat, [*worst.tolist(), *[None] * side**2], strict=False):
-        axes.axis("off")
-        if index is not None:
-            axes.imshow(samples.inputs[index, 0].numpy(), cmap="gray_r")
-            true, told = labels[int(samples.targets[index])], labels[int(predicted[index])]
-            axes.set_title(f"{true} → {told} ({confidence[index]:.3f})", size=9)
+    figure, axes = _sheet(7.5, 8.4)
+    axes.set_title(f"The surest of {len(wrong):,} mistakes in {len(samples.targets):,}: true → predicted (probability)")
+    if len(worst):
+        height, width = samples.inputs.shape[-2:]
+        gap = max(2, height // 3)  # where the labels go
+        columns = math.ceil(math.sqrt(count))
+        axes.imshow(tile(samples.inputs[worst, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
+        labels = [name.split(" - ")[0] for name in names]
+        for place, index in enumerate(worst.tolist()):
+            row, column = divmod(place, columns)
+            text = f"{labels[int(samples.targets[index])]} → {labels[int(predicted[index])]} ({confidence[index]:.3f})"
+            middle = gap + column * (width + gap) + width / 2
+            axes.text(middle, (row + 1) * gap + row * height - 1, text, ha="center", va="bottom", size=9)
     return figure
+
+
+def _sheet(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure, its size in inches, filled by axes that have a title and nothing else."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.94))
+    axes.axis("off")
+    return figure, axes
+
+
+def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
+    """Return images ``(n, h, w)`` as one, row by row, above and left of each `gap` pixels of nan, which stay blank.
+
+    One picture of all is drawn in a tenth of the time that matplotlib takes for as many axes.
+    """
+    count, height, width = images.shape
+    rows = math.ceil(count / columns)
+    cells = torch.full((rows * columns, gap + height, gap + width), math.nan)
+    cells[:count, gap:, gap:] = images
+    grid = cells.reshape(rows, columns, gap + height, gap + width).transpose(1, 2)
+    return grid.reshape(rows * (gap + height), columns * (gap + width)).numpy()
 
 
 def draw_first_layer(weights: Tensor, shape: torch.Size, count: int = 64) -> Figure:
@@ -189,16 +223,12 @@ def draw_first_layer(weights: Tensor, shape: torch.Size, count: int = 64) -> Fig
         count: How many units at most.
     """
     strongest = weights.norm(dim=1).argsort(descending=True)[:count]
-    side = math.ceil(math.sqrt(len(strongest)))
     limit = float(weights[strongest].abs().quantile(0.995))
-    figure = Figure(figsize=(7.5, 8), layout="constrained")
-    figure.suptitle(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
-    for axes, unit in zip(
-        figure.subplots(side, side, squeeze=False).flat, [*strongest, *[None] * side**2], strict=False
-    ):
-        axes.axis("off")
-        if unit is not None:
-            axes.imshow(weights[unit].reshape(shape).numpy(), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    figure, axes = _sheet(7.5, 7.9)
+    axes.set_title(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
+    images = weights[strongest].reshape(-1, *shape)
+    columns = math.ceil(math.sqrt(len(strongest)))
+    axes.imshow(tile(images, columns, gap=2), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure
 
 

@@ -1,5 +1,6 @@
 """MNIST, which comes with this package, and its relatives, which torchvision downloads."""
 
+import functools
 import gzip
 import hashlib
 import logging
@@ -31,10 +32,17 @@ MNIST_SHA256 = {
 def _is_intact(path: Path) -> bool:
     """Tell whether an unpacked MNIST file is there and is the original, byte for byte."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == MNIST_SHA256[path.name]
+        stat = path.stat()
+        return _digest(path.resolve(), stat.st_mtime_ns, stat.st_size, stat.st_ino) == MNIST_SHA256[path.name]
     except FileNotFoundError:
         return False
+
+
+@functools.lru_cache
+def _digest(path: Path, *identity: int) -> str:
+    """Return a file's sha256; a process asks before it trains and before it tests, a file that stays is read once."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _unpacked(name: str, packed_in: list[Path]) -> bytes:
@@ -192,6 +200,8 @@ class MNISTDataModule(InMemoryDataModule):
 
     def setup(self, stage: str) -> None:
         """Read the files into memory and split them; the official test images are the test set, always."""
+        if hasattr(self, "test_set"):
+            return  # Lightning asks again before testing
         train, test = self._read(train=True), self._read(train=False)
         self.classes = [str(name) for name in train.classes]
         images, labels = self._tensors(train)
@@ -205,8 +215,8 @@ class MNISTDataModule(InMemoryDataModule):
             held_out = torch.zeros(len(order), dtype=torch.bool)
             held_out[first] = True
             val, rest = order[held_out], order[~held_out]
-            self.val_set = TensorPairs(images[val], labels[val])
-            images, labels = images[rest], labels[rest]
+            self.val_set = TensorPairs(images.index_select(0, val), labels[val])
+            images, labels = images.index_select(0, rest), labels[rest]
         self.train_set = TensorPairs(images, labels, self.passes_per_epoch)
         self.test_set = TensorPairs(*self._tensors(test))
 
