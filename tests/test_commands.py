@@ -83,15 +83,6 @@ def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path:
     assert record["status"] == "interrupted"
 
 
-def test_a_sweep_gives_each_value_a_directory(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command("backlit-train", "-m", *QUICK, "optimizer.lr=0.01,0.1")
-    assert done.returncode == 0, done.stderr
-    (sweep,) = (tmp_path / "outputs" / "points" / "sweeps").iterdir()
-    rates = [OmegaConf.load(sweep / job / ".hydra" / "config.yaml").optimizer.lr for job in ("0", "1")]
-    assert rates == [0.01, 0.1]
-    assert [record["status"] for record in records(tmp_path, "*/sweeps/*/*")] == ["completed"] * 2
-
-
 @pytest.mark.parametrize("command", [["backlit-train"], ["python", "-m", "backlit.train"]])
 def test_two_processes_make_one_run(command: list[str], run_command: RunCommand, tmp_path: Path) -> None:
     done = run_command(*command, *QUICK, "trainer=ddp_cpu")

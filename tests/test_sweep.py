@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from backlit.entry import CONFIG_DIR
 from backlit.jobs import Job
 from backlit.sweep import _places, cpu_threads, gpus_asked_for
 from tests.conftest import RunCommand
@@ -21,7 +24,8 @@ from tests.conftest import RunCommand
 SCRIPT = str(Path(sys.executable).parent / "backlit-train")
 QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "trainer.max_epochs=2", "callbacks=none"]
 # Long enough to be caught while it runs.
-LONG = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "trainer.max_epochs=400", "callbacks=none"]
+SLOW = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "callbacks=none"]
+LONG = [*SLOW, "trainer.max_epochs=250"]
 
 
 def the_sweep(tmp_path: Path) -> Path:
@@ -138,10 +142,10 @@ def test_a_killed_job_is_told_and_resumed(run_command: RunCommand, tmp_path: Pat
     assert records(sweep)[1] == kept
     with (sorted(sweep.glob("0_*"))[0] / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows if row["val/loss"]] == list(range(400))
+    assert [int(row["epoch"]) for row in rows if row["val/loss"]] == list(range(250))
     steps = [int(row["step"]) for row in rows]
     assert steps == sorted(steps)
-    assert steps[-1] == 8000
+    assert steps[-1] == 5000
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -234,25 +238,24 @@ def test_other_platforms_start_every_job_anew(run_command: RunCommand, tmp_path:
     assert statuses(the_sweep(tmp_path)) == ["completed", "failed"]
 
 
-@pytest.mark.parametrize("experiment", ["mnist_mlp", "points"])
-def test_learning_rates_around_the_default(experiment: str, run_command: RunCommand, tmp_path: Path) -> None:
-    shown = run_command("backlit-train", f"experiment={experiment}", "sweep=lr", "--cfg", "hydra", "--resolve")
-    assert shown.returncode == 0, shown.stderr
-    (rates,) = re.findall(r"optimizer.lr: (.*)", shown.stdout)
-    numbers = [float(rate) for rate in rates.split(",")]
-    middle = {"mnist_mlp": 0.001, "points": 0.1}[experiment]
-    assert numbers[3] == middle
-    assert numbers == pytest.approx([middle * 10 ** (k / 2) for k in range(-3, 4)], rel=0.03)
+@pytest.mark.parametrize(("experiment", "middle"), [("mnist_mlp", 0.001), ("points", 0.1)])
+def test_learning_rates_around_the_default(experiment: str, middle: float) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}", "sweep=lr"], return_hydra_config=True)
+    assert cfg.hydra.mode == RunMode.MULTIRUN
+    rates = [float(rate) for rate in cfg.hydra.sweeper.params["optimizer.lr"].split(",")]
+    assert rates == pytest.approx([middle * 10 ** (k / 2) for k in range(-3, 4)], rel=0.03)
+    assert rates[3] == middle
 
 
 def test_a_search_by_optuna_survives_a_stop(run_command: RunCommand, tmp_path: Path) -> None:
-    arguments = [*LONG, "sweep=optuna", "hydra.sweeper.n_trials=3"]
+    arguments = [*SLOW, "trainer.max_epochs=80", "sweep=optuna", "hydra.sweeper.n_trials=3"]
     process = start(tmp_path, *arguments)
     sweep = wait_for_checkpoints(tmp_path, 1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert statuses(sweep)[-1] == "interrupted"
-    resumed = run_command("backlit-train", "-m", "resume=latest", "trainer.max_epochs=400", "hydra.launcher.n_jobs=2")
+    resumed = run_command("backlit-train", "-m", "resume=latest", "hydra.launcher.n_jobs=2")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "goes on from its last checkpoint" in resumed.stdout
     assert statuses(sweep) == ["completed"] * 3
