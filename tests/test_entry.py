@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from backlit import entry
 from backlit.evaluate import main as evaluate
+from backlit.run import write_json
 from backlit.train import main as train
 
 TOLD = {
@@ -17,6 +19,7 @@ TOLD = {
     "seeed=1": "seeed: no such key or group, did you mean seed?",
     "optimizer.lr": "Error parsing override 'optimizer.lr'; missing EQUAL at '<EOF>'",
     "trainer.max_epochs=abc": "trainer.max_epochs must be int or null, got 'abc'",
+    "-m hydra/launcher=ray": "hydra/launcher=ray: no such option; pip install 'backlit[ray]'; there are: backlit, basic,",
     "experiment=points hydra.run.dir=/proc/none": "hydra.run.dir must be a directory that can be",
     "--config-name=nope": "--config-name=nope: no such config in ",
     "optimizer=null": "Config group override",
@@ -67,3 +70,44 @@ def test_a_run_is_never_mixed_into_another(
     assert caught.value.code == 2
     assert f"hydra.run.dir must be a directory without a run, got {tmp_path}" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("", "7"),
+        ("optimizer.lr=0.01", "7_optimizer.lr_0.01"),
+        ("model.hidden_sizes=[4,4],optimizer.lr=0.12520653814999466", "7_model.hidden_sizes_4-4+optimizer.lr_0.1252"),
+        ("ckpt_path='a b/c=d.ckpt'", "7_ckpt_path_-a-b-c_d.ckpt"),
+        ("tags=[" + "x" * 300 + "]", "7_tags_" + "x" * 115),
+    ],
+)
+def test_the_names_of_jobs(overrides: str, name: str) -> None:
+    assert entry._job_name(7, overrides) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("-m resume=sweep", "--config-dir my -m experiment=points lr=1,2 ~a"),
+        ("-m lr=2,3 resume=sweep", "--config-dir my -m experiment=points lr=2,3 ~a"),
+        ("-m +new=1 resume=sweep ++lr=5", "--config-dir my -m experiment=points ++lr=5 ~a +new=1"),
+        ("-m resume=latest experiment=points", "--config-dir my -m experiment=points lr=1,2 ~a"),
+    ],
+)
+def test_a_sweep_goes_on_with_what_has_changed(given: str, expected: str, tmp_path: Path) -> None:
+    for place in (tmp_path / "sweep", tmp_path / "outputs" / "points" / "sweeps" / "now"):
+        place.mkdir(parents=True)
+        arguments = ["--config-dir", "my", "-m", "experiment=points", "lr=1,2", "~a"]
+        write_json(place / "sweep.json", {"arguments": arguments, "jobs": [{"number": 0}]})
+    assert entry.go_on(given.split(" ")) == expected.split(" ")
+
+
+def test_without_resume_nothing_changes() -> None:
+    assert entry.go_on(["-m", "lr=1,2"]) == ["-m", "lr=1,2"]
+
+
+def test_resume_needs_jobs_that_are_known(tmp_path: Path) -> None:
+    write_json(tmp_path / "sweep.json", {"arguments": [], "jobs": []})
+    with pytest.raises(entry.ConfigError, match="resume must be a sweep whose jobs are known"):
+        entry.go_on(["-m", f"resume={tmp_path}"])

@@ -98,7 +98,7 @@ def sweep_entries(sweep_dir: Path) -> tuple[list[Entry], list[str]]:
     if recorded:
         jobs = [(f"{job['number']}", sweep_dir / job["directory"], job["overrides"]) for job in recorded]
     else:  # another launcher's
-        jobs = [(path.parent.name, path.parent, None) for path in sorted(sweep_dir.glob("*/run.json"))]
+        jobs = [(path.parent.name.split("_")[0], path.parent, None) for path in sorted(sweep_dir.glob("*/run.json"))]
     entries, problems, overrides = [], [], []
     for name, directory, of_job in jobs:
         try:
@@ -245,7 +245,7 @@ def _advice(sweep_dir: Path, entries: Sequence[Entry]) -> list[str]:
         lines.append(f"  the best  backlit-evaluate run={as_value(best.directory)}")
         lines.append(f"  again     backlit-train {arguments}")
     open_jobs = [entry for entry in entries if entry.status not in ("completed", "running")]
-    if open_jobs:
+    if open_jobs and read_sweep(sweep_dir)["jobs"]:
         lines.append(f"  go on     backlit-train -m resume={from_here(sweep_dir)}   ({len(open_jobs)} not completed)")
     lines.append(f"  curves    tensorboard --logdir {from_here(sweep_dir)}")
     return lines
