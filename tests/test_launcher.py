@@ -1,12 +1,18 @@
 """The launcher among Hydra's: its own test suites for launchers."""
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
+from hydra.test_utils.test_utils import TSweepRunner
+from omegaconf import DictConfig
 
+from backlit.entry import ConfigError
 from hydra_plugins.backlit_launcher import BacklitLauncher
 
 # Hydra's own test programs ask for the behaviour of an old version.
@@ -44,3 +50,47 @@ def test_settings() -> None:
     settings: dict[str, Any] = {"n_jobs": 3, "gpus_per_job": 2}
     launcher = BacklitLauncher(**settings)
     assert (launcher.n_jobs, launcher.gpus_per_job) == (3, 2)
+
+
+def test_jobs_get_gpus_and_threads_of_their_own(
+    hydra_sweep_runner: TSweepRunner, tmpdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backlit.sweep._gpus", lambda: ["4", "5", "7"])
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+
+    def task(config: DictConfig) -> Any:
+        import torch
+
+        time.sleep(0.3)  # so that jobs meet
+        threads = (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"])
+        return os.environ["CUDA_VISIBLE_DEVICES"], threads, os.environ.get("LOCAL_RANK")
+
+    overrides = ["hydra/launcher=backlit", "hydra.launcher.n_jobs=2", "+trainer.accelerator=gpu"]
+    arguments = {"calling_file": None, "calling_module": "hydra.test_utils.a_module", "config_path": "configs"}
+    sweep = hydra_sweep_runner(
+        **arguments,
+        config_name="compose",
+        overrides=[*overrides, "+trainer.devices=1,1,2"],
+        task_function=task,
+        temp_dir=tmpdir,
+    )
+    sweep.check = lambda config: []  # type: ignore[attr-defined]
+    with sweep:
+        assert sweep.returns is not None
+        given = [job.return_value for job in sweep.returns[0]]
+    assert {given[0][0], given[1][0]} == {"4", "5"}
+    assert len(given[2][0].split(",")) == 2
+    assert {job[1:] for job in given} == {((2, "2"), None)}
+    os.chdir(Path(__file__).parent)  # the runner has removed the directory in which it worked
+    refused = hydra_sweep_runner(
+        **arguments,
+        config_name="compose",
+        overrides=[*overrides, "+trainer.devices=1,4"],
+        task_function=task,
+        temp_dir=None,
+    )
+    refused.check = sweep.check
+    message = r"trainer.devices must be <= 3 \(the GPUs that a job can have\), got 4"
+    with pytest.raises(ConfigError, match=message), refused:
+        pass

@@ -105,7 +105,7 @@ def test_ranking_sorts_and_loses_nothing(values: list[float | None], mode: str) 
 def test_a_corrupt_record_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(tmp_path / "sweep", {"lr=1": [0.1], "lr=2": [0.2], "lr=3": [0.3]})
     (sweep / "1" / "run.json").write_text('{"status": "comp')
-    sum_up(sweep)
+    assert not sum_up(sweep)
     assert [row["job"] for row in read_csv(sweep / "sweep.csv")] == ["0", "2"]
     assert f"left out  {sweep / '1' / 'run.json'} must be readable JSON" in capsys.readouterr().out
     report([sweep / "0", sweep / "1", sweep / "2"], tmp_path / "report")
@@ -136,6 +136,47 @@ def test_runs_and_sweeps_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     ]
     assert (tmp_path / "report" / "report.png").read_bytes().startswith(b"\x89PNG")
     assert "3 runs" in capsys.readouterr().out
+
+
+def test_accuracies_are_not_ranked_among_losses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path / "sweep", {"e=a": [0.5, 0.4], "e=b": [0.3], "e=c": []})
+    make_run(sweep / "2", ["e=c"], [0.0], optimized_metric="val/acc", optimized_mode="max")
+    (sweep / "2" / "metrics.csv").write_text("step,epoch,val/acc\n10,0,0.9\n")
+    assert sum_up(sweep)
+    rows = [(row["e"], row["best val/loss"], row["best val/acc"]) for row in read_csv(sweep / "sweep.csv")]
+    assert rows == [("b", "0.3", ""), ("a", "0.4", ""), ("c", "", "0.9")]
+    told = capsys.readouterr().out
+    assert "run=sweep/1   (by val/loss)" in told
+    assert "run=sweep/2   (by val/acc)" in told
+    (line,) = axes_of(draw_sweep(ranked(sweep_entries(sweep)[0]))).lines
+    assert line.get_xydata()[:, 1].tolist() == [0.3, 0.4]
+
+
+def test_an_unfinished_job_is_not_the_best(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path / "sweep", {"lr=1": [0.5], "lr=2": []})
+    make_run(sweep / "1", ["lr=2"], [0.1], status="interrupted")
+    assert not sum_up(sweep)
+    told = capsys.readouterr().out
+    assert "run=sweep/0" in told
+    assert "(1 not completed)" in told
+
+
+def test_the_best_over_seeds_is_the_best_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    jobs = {"lr=1 seed=0": [0.1], "lr=1 seed=1": [0.9], "lr=2 seed=0": [0.2], "lr=2 seed=1": [0.4]}
+    sum_up(make_sweep(tmp_path / "sweep", jobs))
+    told = capsys.readouterr().out
+    assert [line.split() for line in told.splitlines() if "mean" in line] == [
+        ["mean", "lr=2", "0.3", "±", "0.14", "(n", "=", "2)"],
+        ["mean", "lr=1", "0.5", "±", "0.57", "(n", "=", "2)"],
+    ]
+    assert "run=sweep/2" in told
+
+
+def test_a_key_that_came_later_is_filled_in(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path / "sweep", {"seed=0": [0.5], "seed=0 optimizer.lr=2": [0.4]})
+    (sweep / "0" / ".hydra" / "config.yaml").write_text("seed: 0\noptimizer:\n  lr: 0.1\n")
+    sum_up(sweep)
+    assert [row["optimizer.lr"] for row in read_csv(sweep / "sweep.csv")] == ["2", "0.1"]
 
 
 def entries_of(tmp_path: Path, jobs: dict[str, list[float]]) -> list[Entry]:

@@ -16,9 +16,10 @@ from hydra import compose, initialize_config_dir
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from backlit.entry import CONFIG_DIR
+from backlit.entry import CONFIG_DIR, cpu_threads
 from backlit.jobs import Job
-from backlit.sweep import _places, cpu_threads, gpus_asked_for
+from backlit.run import Run
+from backlit.sweep import _places, gpus_asked_for
 from tests.conftest import RunCommand
 
 SCRIPT = str(Path(sys.executable).parent / "backlit-train")
@@ -154,9 +155,11 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(
 ) -> None:
     process = start(tmp_path, *LONG, "optimizer.lr=0.1,0.2,0.3", "hydra.launcher.n_jobs=2")
     sweep = wait_for_checkpoints(tmp_path, 2)
-    second = run_command("backlit-train", "-m", f"resume={sweep}")
+    before = (sweep / "sweep.json").read_text()
+    second = run_command("backlit-train", "-m", f"resume={sweep}", "optimizer.lr=7")
     assert second.returncode == 2
     assert "is being run by another process" in second.stderr
+    assert (sweep / "sweep.json").read_text() == before
     process.send_signal(number)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == code, output
@@ -168,17 +171,48 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(
     assert statuses(sweep) == ["completed"] * 3
 
 
-def test_when_a_sweep_is_killed_its_jobs_end(run_command: RunCommand, tmp_path: Path) -> None:
-    process = start(tmp_path, *LONG, "optimizer.lr=0.1,0.2", "hydra.launcher.n_jobs=2")
+@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+def test_when_a_sweep_is_killed_its_jobs_end(trainer: str, run_command: RunCommand, tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, f"trainer={trainer}", "optimizer.lr=0.1,0.2", "hydra.launcher.n_jobs=2")
     sweep = wait_for_checkpoints(tmp_path, 2)
+    (job, other) = (record["pid"] for record in records(sweep))
     process.kill()
     process.communicate(timeout=60)
-    deadline = time.monotonic() + 30
-    while processes_of(sweep) and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while (processes_of(sweep) or sessions(job, other)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(sweep) == []
-    assert statuses(sweep) == ["interrupted", "interrupted"]
+    assert sessions(job, other) == []
+    assert [run.status for path in sorted(sweep.glob("*/")) if (run := Run.read(path))] == ["interrupted"] * 2
     assert run_command("backlit-report", str(sweep)).returncode == 0
+
+
+def sessions(*numbers: int) -> list[int]:
+    """Return the processes of some sessions."""
+    listed = subprocess.run(["ps", "-eo", "pid=,sid=,stat="], check=True, capture_output=True, text=True).stdout
+    rows = [line.split() for line in listed.splitlines()]
+    return [int(pid) for pid, session, state in rows if int(session) in numbers and not state.startswith("Z")]
+
+
+def test_a_broken_record_harms_nobody(run_command: RunCommand, tmp_path: Path) -> None:
+    process = start(tmp_path, *LONG, "optimizer.lr=0.1,0.2")
+    sweep = wait_for_checkpoints(tmp_path, 1)
+    first = sorted(sweep.glob("0_*"))[0] / "run.json"
+    pid = json.loads(first.read_text())["pid"]
+    first.write_text('{"status": "runn')
+    os.kill(pid, signal.SIGKILL)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 1, output
+    assert statuses(sweep) == ["failed", "completed"]
+    assert "Traceback" not in output
+    # A bad value refuses the resume and changes nothing; what is left is done with the next one.
+    before = (sweep / "sweep.json").read_text()
+    refused = run_command("backlit-train", "-m", f"resume={sweep}", "optimizer.lr=-1")
+    assert refused.returncode == 2, refused.stderr
+    assert (sweep / "sweep.json").read_text() == before
+    resumed = run_command("backlit-train", "-m", f"resume={sweep}", "optimizer.lr=0.5")
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert statuses(sweep) == ["completed"] * 3
 
 
 @pytest.mark.parametrize(

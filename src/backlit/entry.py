@@ -10,7 +10,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,17 @@ def _around(value: float) -> str:
     return ",".join(f"{value * 10 ** (half_decades / 2):.2g}" for half_decades in range(-3, 4))
 
 
+def cpu_threads() -> int:
+    """Return how many threads may compute: ``OMP_NUM_THREADS``, or the cores that this process may use."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _at_once(n_jobs: int) -> int:
-    """Return how many jobs run side by side, or may: -1 is as many as there are CPU cores."""
-    return n_jobs if n_jobs > 0 else os.cpu_count() or 1
+    """Return how many jobs run side by side: -1 is as many as there are threads for."""
+    return n_jobs if n_jobs > 0 else cpu_threads()
 
 
 # For conf/.
@@ -102,6 +110,18 @@ def check_in_process(cfg: DictConfig) -> None:
         raise ConfigError(found)
 
 
+@contextlib.contextmanager
+def _exits() -> Iterator[None]:
+    """End the process if something is raised: Hydra would make a warning of it and go on, unchecked."""
+    try:
+        yield
+    except (ConfigError, OSError) as error:
+        sys.exit(tell(error))
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
+
+
 class CheckFirst(Callback):
     """Hydra's callback that looks at a run's config, then makes its directory, before anything is written."""
 
@@ -113,29 +133,34 @@ class CheckFirst(Callback):
         """
         if is_launched_rank():
             return
-        try:
+        with _exits():
             check_in_process(config)
             self._reserve(config, "run", "hydra.run.dir")
-        except ConfigError as error:
-            sys.exit(tell(error))
-        except Exception:
-            # Hydra would make a warning of it and go on, unchecked.
-            traceback.print_exc()
-            sys.exit(1)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Choose a sweep directory that nobody else has, or the one of the sweep that goes on."""
+        """Choose a sweep directory that nobody else has, or the one of the sweep that goes on; begin its record.
+
+        Raises:
+            SystemExit: With code 2; Hydra turns any other exception of a callback into a warning.
+        """
         global _sweep_dir
-        if not _is_resumed:
-            try:
+        with _exits():
+            if not _is_resumed:
                 self._reserve(config, "sweep", "hydra.sweep.dir")
-            except ConfigError as error:
-                sys.exit(tell(error))
-            _sweep_dir = Path(config.hydra.sweep.dir)
-        assert _sweep_dir is not None
-        written = read_sweep(_sweep_dir) | {"arguments": sys.argv[1:]}
-        write_json(_sweep_dir / "sweep.json", {"started": now(), **written})
-        # The jobs' configs are composed from these again, whatever launcher does it.
+                _sweep_dir = Path(config.hydra.sweep.dir)
+            assert _sweep_dir is not None
+            if not _is_resumed:
+                write_json(_sweep_dir / "sweep.json", {"started": now(), "arguments": sys.argv[1:]})
+            self._name_jobs(config)
+            with read_write(config):
+                config.hydra.sweep.dir = str(_sweep_dir)
+            if "optuna" in config.hydra.sweeper._target_:
+                from backlit.search import get_ready
+
+                get_ready(config, is_resumed=_is_resumed)
+
+    def _name_jobs(self, config: DictConfig) -> None:
+        """Let the jobs' names be what is varied; whatever launcher it is, it composes their configs from overrides."""
         not_varied = [
             override.key_or_group
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
@@ -143,11 +168,6 @@ class CheckFirst(Callback):
         ]
         names = ",".join(quoted(name) for name in not_varied)
         with read_write(config):
-            config.hydra.sweep.dir = str(_sweep_dir)
-            if _is_resumed and (_sweep_dir / "optuna.db").exists():
-                from backlit.search import go_on_searching
-
-                go_on_searching(config)
             config.hydra.overrides.hydra += [
                 f"hydra.sweep.dir={quoted(str(_sweep_dir))}",
                 f"hydra.job.config.override_dirname.exclude_keys=[{names}]",
@@ -306,7 +326,10 @@ def command(
         sys.exit(1)
     except (ValueError, RuntimeError) as error:
         # Hydra's, for some malformed overrides; a launcher's that lacks what it launches by.
-        if started or (_sweep_dir and any(_sweep_dir.glob("*/run.json"))):
+        ended: list[Path] = [] if _sweep_dir is None else list(_sweep_dir.glob("*/run.json"))
+        if ended and not any('"status": "completed"' in path.read_text() for path in ended):
+            sys.exit(1)  # Optuna's, which has no best of none; the summary tells why
+        if started or ended:
             raise
         sys.exit(tell(error, config_name))
     except KeyboardInterrupt:

@@ -5,7 +5,6 @@ safely it is started anew, as the command that a person would type for it.
 """
 
 import contextlib
-import ctypes
 import functools
 import logging
 import multiprocessing
@@ -14,6 +13,8 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -29,6 +30,8 @@ from backlit.entry import quoted
 
 # Elsewhere fork is missing, or unsafe beside the system's own libraries.
 CAN_FORK = sys.platform == "linux"
+# Seconds that a job has to end itself, when the sweep is stopped or its process is gone.
+PATIENCE = 15
 # A job of a sweep that was started inside another distributed program is not a part of that.
 _OF_RANKS = (
     "LOCAL_RANK",
@@ -128,7 +131,9 @@ class JobProcess:
         job.directory.mkdir(parents=True, exist_ok=True)
         if CAN_FORK:
             self._connection, sender = multiprocessing.Pipe(duplex=False)
-            work = functools.partial(_work, job, arguments, environment, threads, hydra_context, task_function)
+            work = functools.partial(
+                _work, job, os.getpid(), arguments, environment, threads, hydra_context, task_function
+            )
             self._process: Any = _fork(work, sender)
         else:
             self._connection, sender = multiprocessing.Pipe(duplex=False)  # nothing is ever sent
@@ -236,6 +241,7 @@ def _start_anew(job: Job, arguments: list[str], environment: dict[str, str]) -> 
 
 def _work(
     job: Job,
+    parent: int,
     arguments: list[str],
     environment: dict[str, str],
     threads: int,
@@ -243,7 +249,7 @@ def _work(
     task_function: TaskFunction,
 ) -> tuple[bool, Any]:
     """Do a job in the process that was forked for it; return whether it completed, and its value or what went wrong."""
-    _leave_parent(job.log_file)
+    _leave_parent(job.log_file, parent)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [sys.argv[0], *arguments]
@@ -273,11 +279,10 @@ def _work(
     return False, f"{type(value).__name__}: {value}"
 
 
-def _leave_parent(log_file: Path) -> None:
+def _leave_parent(log_file: Path, parent: int) -> None:
     """Give a forked process its own session, signals and output; let it end when its parent does."""
     os.setsid()
-    set_parent_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+    threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -286,3 +291,12 @@ def _leave_parent(log_file: Path) -> None:
         os.dup2(source, target)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     rich.reconfigure()  # this is no terminal any more
+
+
+def _end_with(parent: int) -> None:
+    """Wait until this process's parent is gone; then end all processes of the session, as the parent would have."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(PATIENCE)
+    os.killpg(0, signal.SIGKILL)

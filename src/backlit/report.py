@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 # Rows that a console gets, and curves that a picture gets; the files have all.
 MOST_ROWS, MOST_CURVES = 50, 100
+SEEDS = ("seed", "data.seed")
 
 
 @dataclass
@@ -48,22 +49,15 @@ class Entry:
 
     @property
     def status(self) -> str:
-        """Return the run's status; a completed run whose optimised metric is nan has failed."""
-        if self.run is None:
-            return "waiting"
-        status = self.run.status
-        return "failed" if status == "completed" and self._is_nan() else status
-
-    def _is_nan(self) -> bool:
-        assert self.run is not None
-        return math.isnan(self.run.metrics.get(self.run.metric[0], 0))
+        """Return the run's status, ``waiting`` before it has begun."""
+        return "waiting" if self.run is None else self.run.status
 
     @property
     def error(self) -> str:
         """Return the last line of what went wrong."""
         if self.run is None or self.status == "completed":
             return ""
-        if self.run.status == "completed":
+        if self.run.record["status"] == "completed":
             return f"{self.run.metric[0]} is nan"
         return (str(self.run.record.get("error") or "").strip().splitlines() or [""])[-1]
 
@@ -79,12 +73,18 @@ class Entry:
 
 
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries, the best first; what has no value of the optimised metric comes last, in order."""
+    """Return the entries, the best first: completed ones before others, those of one optimised metric together.
 
-    def key(entry: Entry) -> tuple[bool, float]:
+    What has no value of it comes last, in order.
+    """
+    entries = list(entries)
+    metrics = list(dict.fromkeys(entry.run.metric for entry in entries if entry.run and entry.best))
+
+    def key(entry: Entry) -> tuple[bool, bool, int, float]:
         if entry.best is None or entry.run is None:
-            return (True, 0)
-        return (False, entry.best[0] if entry.run.metric[1] == "min" else -entry.best[0])
+            return (True, True, 0, 0)
+        value = entry.best[0] if entry.run.metric[1] == "min" else -entry.best[0]
+        return (False, entry.status != "completed", metrics.index(entry.run.metric), value)
 
     return sorted(entries, key=key)
 
@@ -108,8 +108,14 @@ def sweep_entries(sweep_dir: Path) -> tuple[list[Entry], list[str]]:
             continue
         entries.append(Entry(name, directory, run))
         overrides.append(of_job if of_job is not None else run.record.get("overrides", []) if run else [])
-    for entry, settings in zip(entries, differing([_as_settings(of_job) for of_job in overrides]), strict=True):
-        entry.settings = settings
+    settings = [_as_settings(of_job) for of_job in overrides]
+    keys = {key for one in settings for key in one}
+    for entry, one in zip(entries, settings, strict=True):
+        if missing := keys - one.keys():  # a sweep whose overrides have changed: the others had the config's value
+            config = _flat_config(entry.directory)
+            one.update({key: config[key] for key in missing if key in config})
+    for entry, one in zip(entries, differing(settings), strict=True):
+        entry.settings = one
     return entries, problems
 
 
@@ -182,7 +188,8 @@ def sum_up(sweep_dir: Path) -> bool:
     entries, problems = sweep_entries(sweep_dir)
     entries = ranked(entries)
     columns, rows = tabulate(entries, "job")
-    advice = _advice(sweep_dir, entries)
+    means = over_seeds(entries)
+    advice = [*_means(means), *_advice(sweep_dir, entries, means)]
     _show(f"sweep {from_here(sweep_dir)}", columns, rows)
     for line in [*(f"  left out  {problem}" for problem in problems), *advice]:
         get_console().print(line, markup=False, highlight=False, soft_wrap=True)
@@ -192,7 +199,7 @@ def sum_up(sweep_dir: Path) -> bool:
             _save(draw_sweep(entries), sweep_dir / "sweep.png")
     except OSError as error:
         print(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}", file=sys.stderr)
-    return all(entry.status == "completed" for entry in entries)
+    return not problems and all(entry.status == "completed" for entry in entries)
 
 
 def compare(entries: list[Entry], output: Path) -> None:
@@ -231,22 +238,61 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
     return columns, rows
 
 
-def _advice(sweep_dir: Path, entries: Sequence[Entry]) -> list[str]:
+def over_seeds(entries: Sequence[Entry]) -> dict[tuple[tuple[str, str], ...], list[Entry]]:
+    """Return the completed entries that differ in their seeds alone, by their other settings, the best mean first.
+
+    Nothing where seeds do not vary, or where there are several optimised metrics.
+    """
+    done = [entry for entry in entries if entry.best and entry.status == "completed"]
+    is_comparable = len({entry.run.metric for entry in done if entry.run}) == 1
+    if not is_comparable or not any(key in entry.settings for entry in done for key in SEEDS):
+        return {}
+    groups: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
+    for entry in done:
+        groups.setdefault(tuple(pair for pair in entry.settings.items() if pair[0] not in SEEDS), []).append(entry)
+    largest_first = done[0].run is not None and done[0].run.metric[1] == "max"
+    return dict(sorted(groups.items(), key=lambda pair: statistics.mean(_values(pair[1])), reverse=largest_first))
+
+
+def _values(entries: Iterable[Entry]) -> list[float]:
+    return [entry.best[0] for entry in entries if entry.best]
+
+
+def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
+    """Return a line for each group: mean and standard deviation over its seeds."""
+    lines = []
+    for settings, entries in groups.items():
+        values = _values(entries)
+        said = brief(" ".join(f"{key}={value}" for key, value in settings)) or "all"
+        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        lines.append(f"  mean      {said}  {statistics.mean(values):.5g}{spread}  (n = {len(values)})")
+    return lines
+
+
+def _advice(
+    sweep_dir: Path, entries: Sequence[Entry], means: dict[tuple[tuple[str, str], ...], list[Entry]]
+) -> list[str]:
     """Return what to know and type next: the failures, the best job, how to go on."""
     lines = []
     for entry in entries:
         if entry.status == "failed":
-            (log,) = [*entry.directory.glob("*.log"), entry.directory][:1]
+            log = next(entry.directory.glob("*.log"), entry.directory)
             said = brief(" ".join(f"{key}={value}" for key, value in entry.settings.items()))
             lines.append(f"  failed    job {entry.name} {said}: {entry.error}; see {from_here(log)}")
-    if entries and entries[0].best:
-        best = entries[0]
+    done = [entry for entry in entries if entry.best and entry.status == "completed"]
+    metrics = list(dict.fromkeys(entry.run.metric[0] for entry in done if entry.run))
+    for metric in metrics:
+        best = next(entry for entry in done if entry.run and entry.run.metric[0] == metric)
+        if means:  # not the luckiest seed of all, but the best of those that are best on average
+            best = next(iter(means.values()))[0]
+        by = f"   (by {metric})" if len(metrics) > 1 else ""
         arguments = shlex.join(best.run.record.get("overrides", [])) if best.run else ""
-        lines.append(f"  the best  backlit-evaluate run={as_value(best.directory)}")
+        lines.append(f"  the best  backlit-evaluate run={as_value(best.directory)}{by}")
         lines.append(f"  again     backlit-train {arguments}")
-    open_jobs = [entry for entry in entries if entry.status not in ("completed", "running")]
-    if open_jobs and read_sweep(sweep_dir)["jobs"]:
-        lines.append(f"  go on     backlit-train -m resume={from_here(sweep_dir)}   ({len(open_jobs)} not completed)")
+    recorded = read_sweep(sweep_dir)["jobs"]
+    open_jobs = len(recorded) - sum(entry.status in ("completed", "running") for entry in entries)
+    if recorded and open_jobs:
+        lines.append(f"  go on     backlit-train -m resume={from_here(sweep_dir)}   ({open_jobs} not completed)")
     lines.append(f"  curves    tensorboard --logdir {from_here(sweep_dir)}")
     return lines
 
@@ -320,9 +366,11 @@ def draw_sweep(entries: Sequence[Entry]) -> "Figure":
     """Draw the optimised metric against what was varied; seeds are averaged, failures are left out."""
     from matplotlib.figure import Figure
 
-    done = [entry for entry in entries if entry.best]
+    done = [entry for entry in entries if entry.best and entry.run]
+    # Of several metrics, the one of the best-ranked run: others are not to be compared with it.
+    done = [entry for entry in done if entry.run and done[0].run and entry.run.metric == done[0].run.metric]
     keys = list(dict.fromkeys(key for entry in done for key in entry.settings))
-    axes_keys = [key for key in keys if key not in ("seed", "data.seed")] or keys
+    axes_keys = [key for key in keys if key not in SEEDS] or keys
     run = done[0].run
     assert run is not None
     name = f"best {run.metric[0]}"
@@ -341,8 +389,7 @@ def _groups(done: Sequence[Entry], keys: Sequence[str]) -> dict[tuple[str, ...],
     """Return the best values of the runs that have the same values of some keys."""
     groups: dict[tuple[str, ...], list[float]] = {}
     for entry in done:
-        if entry.best:
-            groups.setdefault(tuple(entry.settings.get(key, "") for key in keys), []).append(entry.best[0])
+        groups.setdefault(tuple(entry.settings.get(key, "") for key in keys), []).extend(_values([entry]))
     return groups
 
 
@@ -385,18 +432,20 @@ def _draw_curve(axes: "Axes", done: Sequence[Entry], key: str, name: str, *, is_
 
 def _draw_map(axes: "Axes", done: Sequence[Entry], across: str, down: str, name: str) -> None:
     """Draw the metric over two keys as a heat map, with its values."""
+    from matplotlib.colors import LogNorm, Normalize
+
     groups = _groups(done, [across, down])
     columns, rows = _in_order(x for x, _ in groups), _in_order(y for _, y in groups)
     cells = {(x, y): statistics.mean(values) for (x, y), values in groups.items()}
     grid = [[cells.get((x, y), math.nan) for x in columns] for y in rows]
-    image = axes.imshow(grid, aspect="auto", origin="lower", cmap="viridis")
-    middle = sum(image.get_clim()) / 2
+    norm = LogNorm() if wants_log(list(cells.values())) else Normalize()
+    image = axes.imshow(grid, aspect="auto", origin="lower", cmap="viridis", norm=norm)
     for i, y in enumerate(rows):
         for j, x in enumerate(columns):
             if (x, y) in groups:
                 values = groups[(x, y)]
                 text = f"{cells[x, y]:.4g}" + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
-                colour = "white" if cells[x, y] < middle else "black"
+                colour = "white" if float(norm(cells[x, y])) < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(columns)), columns)
     axes.set_yticks(range(len(rows)), rows)
@@ -410,7 +459,8 @@ def draw_curves(entries: Sequence[Entry]) -> "Figure":
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    shown = [entry for entry in entries if entry.run and entry.run.rows][:MOST_CURVES]
+    drawable = [entry for entry in entries if entry.run and entry.run.rows]
+    shown = drawable[:MOST_CURVES]
     found = {name for entry in shown if entry.run for row in entry.run.rows for name in row}
     names: list[str] = [name for name in ("train/loss", "val/loss", "val/acc") if name in found]
     names += [entry.run.metric[0] for entry in shown[:1] if entry.run and entry.run.metric[0] in found - {*names}]
@@ -423,19 +473,26 @@ def draw_curves(entries: Sequence[Entry]) -> "Figure":
             points = [(row["step"], row[name]) for row in entry.run.rows if name in row]
             if not points:
                 continue
-            colour = colours(rank if len(shown) <= 10 else rank / len(shown))
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=1, label=_short(entry))
+            # The end of viridis is too bright for white paper.
+            colour = colours(rank if len(shown) <= 10 else 0.85 * rank / len(shown))
+            marker = "o" if len(points) <= 10 else ""
+            axes.plot(
+                *zip(*points, strict=True), color=colour, linewidth=1, marker=marker, markersize=3, label=_short(entry)
+            )
             lowest += [value for _, value in points]
         if name.endswith("loss") and wants_log([value for value in lowest if math.isfinite(value)] or [1]):
             axes.set_yscale("log")
         axes.set_xlabel("optimizer steps")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
-    if names and len(shown) <= 10:
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles[::-1], labels[::-1], loc="outside lower center", ncols=2, fontsize=8)
-    elif len(entries) > len(shown):
-        figure.suptitle(f"the best {len(shown)} of {len(entries)} runs, the best darkest")
+    if len(shown) <= 10:
+        # A run need not have all the metrics.
+        found_in = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
+        legend = {label: handle for pairs in found_in for handle, label in pairs}
+        labels = [label for label in map(_short, shown) if label in legend]
+        figure.legend([legend[label] for label in labels], labels, loc="outside lower center", ncols=2, fontsize=8)
+    else:
+        figure.suptitle(f"the best {len(shown)} of {len(drawable)} runs with curves, the best darkest")
     return figure
 
 

@@ -159,7 +159,9 @@ class RunRecord:
 def end_record(directory: Path, status: str, error: str, overrides: list[str]) -> bool:
     """Write down, for a run that could not do it itself, how it ended; return False if it could."""
     path = directory / "run.json"
-    content: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"overrides": overrides}
+    content: dict[str, Any] = {"overrides": overrides}
+    with contextlib.suppress(FileNotFoundError, ValueError):  # of a run that died before it wrote, or while it did
+        content = json.loads(path.read_text())
     if content.get("status", "running") != "running":
         return False
     ended = now()
@@ -182,6 +184,18 @@ def read_rows(path: Path) -> list[dict[str, float]]:
             ]
     except (OSError, ValueError, TypeError):
         return []
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell whether a process of this machine runs; one that has ended and that nobody has waited for does not."""
+    try:
+        os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except ProcessLookupError:
+        return False
+    except (PermissionError, FileNotFoundError):  # somebody else's; or a system without /proc
+        return True
+    return state != "Z"
 
 
 @dataclass(frozen=True)
@@ -215,16 +229,16 @@ class Run:
 
     @property
     def status(self) -> str:
-        """Return how the run ended; one that says ``running`` while its process is gone was interrupted."""
+        """Return how the run ended.
+
+        One that says ``running`` while its process is gone was interrupted; one that completed with an optimised metric
+        of nan has failed.
+        """
         status: str = self.record["status"]
-        if status == "running" and self.record.get("host") == platform.node():
-            try:
-                os.kill(self.record["pid"], 0)
-            except ProcessLookupError:
-                return "interrupted"
-            except PermissionError:
-                pass
-        return status
+        if status == "completed" and math.isnan(self.metrics.get(self.metric[0], 0)):
+            return "failed"
+        is_here = self.record.get("host") == platform.node()
+        return "interrupted" if status == "running" and is_here and not _is_alive(self.record["pid"]) else status
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:

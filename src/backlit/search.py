@@ -7,20 +7,24 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 
-def go_on_searching(config: DictConfig) -> None:
-    """Let the sweeper of `config` do what is left of its search: first the trials without a result, then new ones.
+def get_ready(config: DictConfig, *, is_resumed: bool) -> None:
+    """Keep Optuna from talking; let a search that goes on first do its trials without a result, then what is left.
 
     Args:
         config: What the sweep was composed to; its ``hydra.sweeper`` keeps its study in a storage.
+        is_resumed: Whether the sweep was there before.
     """
     import optuna
     from optuna.trial import FrozenTrial, TrialState
+
+    optuna.logging.set_verbosity(logging.WARNING)
+    if not is_resumed or config.hydra.sweeper.storage is None:
+        return
 
     def parameters(trial: FrozenTrial) -> dict[str, Any]:
         return trial.params or trial.system_attrs.get("fixed_params", {})
 
     sweeper = config.hydra.sweeper
-    optuna.logging.set_verbosity(logging.WARNING)
     study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
     known = [parameters(trial) for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.WAITING))]
     for trial in study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL)):

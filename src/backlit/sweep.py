@@ -24,8 +24,8 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from backlit.entry import ConfigError, JobError
-from backlit.jobs import Job, JobProcess, in_a_child
+from backlit.entry import ConfigError, JobError, cpu_threads
+from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
 from backlit.run import Run, brief, end_record, read_sweep, write_json
 from backlit.screen import Screen
 
@@ -44,8 +44,6 @@ _PRELOADED = (
     "torch.utils.tensorboard",
     "torchvision.transforms.v2",
 )
-# Seconds that jobs have to end themselves after Ctrl-C.
-PATIENCE = 30
 
 
 class JobResult(JobReturn):
@@ -102,6 +100,9 @@ def launch(
     sweep_dir.mkdir(parents=True, exist_ok=True)
     check = getattr(task_function, "check", None)
     with _only_one(sweep_dir):
+        requested = len(job_overrides)
+        if first_number == 0 and not (sweep_dir / "optuna.db").exists():
+            job_overrides = [*job_overrides, *_left_over(sweep_dir, job_overrides)]
         jobs = _compose(config, hydra_context, job_overrides, first_number, sweep_dir)
         gpus: list[str] = []
         if check is not None:
@@ -120,7 +121,23 @@ def launch(
             return JobProcess(job, arguments, max(1, threads // job.processes), hydra_context, task_function)
 
         _run(waiting, start, places, gpus, results)
-    return [results[job.number] for job in jobs]
+    return [results[job.number] for job in jobs[:requested]]
+
+
+def _left_over(sweep_dir: Path, job_overrides: Sequence[list[str]]) -> list[list[str]]:
+    """Return the overrides of jobs that a sweep had before and has not completed, beside those asked for now."""
+    known = [tuple(_of_job(overrides)) for overrides in job_overrides]
+    left = []
+    for job in read_sweep(sweep_dir)["jobs"]:
+        run = _read(sweep_dir / job["directory"])
+        if tuple(job["overrides"]) not in known and not (run and run.status == "completed"):
+            left.append(list(job["overrides"]))
+    return left
+
+
+def _of_job(overrides: list[str]) -> list[str]:
+    """Return overrides without what chose them: a job is not a sweep."""
+    return [override for override in overrides if not override.startswith("sweep=")]
 
 
 def _compose(
@@ -134,12 +151,11 @@ def _compose(
     recorded = read_sweep(sweep_dir)["jobs"]
     known = {tuple(job["overrides"]): job for job in recorded}
     free = max([first_number, *(job["number"] + 1 for job in recorded)])
-    # A job is not a sweep, whatever it was chosen by.
-    of_jobs = [[override for override in one if not override.startswith("sweep=")] for one in job_overrides]
     typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
     jobs = []
-    for overrides, of_sweep in zip(of_jobs, job_overrides, strict=True):
+    for of_sweep in job_overrides:
+        overrides = _of_job(of_sweep)
         before = known.get(tuple(overrides))
         number = before["number"] if before else free
         free += before is None
@@ -224,17 +240,9 @@ def _places(jobs: list[Job], n_jobs: int, gpus: list[str]) -> int:
     return max(1, min(n_jobs, len(jobs)))
 
 
-def cpu_threads() -> int:
-    """Return how many threads may compute: ``OMP_NUM_THREADS``, or the cores that this process may use."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _write_down(jobs: list[Job], sweep_dir: Path) -> None:
-    """Add the jobs to ``sweep.json``."""
-    content = read_sweep(sweep_dir)
+    """Add the jobs to ``sweep.json``, with the command's arguments, which may have changed."""
+    content = read_sweep(sweep_dir) | {"arguments": sys.argv[1:]}
     recorded = {job["number"]: job for job in content["jobs"]}
     for job in jobs:
         directory = str(job.directory.relative_to(sweep_dir))
@@ -260,12 +268,12 @@ def _only_one(sweep_dir: Path) -> Iterator[None]:
         lock.release()
 
 
-def _read(job: Job) -> Run | None:
-    """Return what an attempt before has left; nothing if that cannot be read."""
+def _read(directory: Path) -> Run | None:
+    """Return what a job has left; nothing if that cannot be read."""
     try:
-        return Run.read(job.directory)
+        return Run.read(directory)
     except ValueError as error:
-        log.warning("%s runs again: %s", job.name, error)
+        log.warning("%s", error)
         return None
 
 
@@ -274,10 +282,11 @@ def _sort_out(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
     results: dict[int, JobReturn] = {}
     waiting = []
     for job in jobs:
-        earlier = _read(job)
+        earlier = _read(job.directory)
         if earlier and earlier.status == "running":
             where = f"process {earlier.record.get('pid')} on {earlier.record.get('host')}"
-            raise ConfigError([f"{job.name} is running ({where}); if it is not, delete {job.directory}/run.json"])
+            what = f"end it, or, if there is no such process, delete {job.directory}/run.json"
+            raise ConfigError([f"{job.name} is running ({where}): {what}"])
         if earlier and earlier.status == "completed":
             results[job.number] = _result(job, JobStatus.COMPLETED, earlier.optimized)
         else:
@@ -321,7 +330,7 @@ def _run(
     gpus: list[str],
     results: dict[int, JobReturn],
 ) -> None:
-    """Run jobs and add their results; on Ctrl-C and SIGTERM end those that run, and raise what was raised."""
+    """Run jobs and add their results; whatever is raised meanwhile, Ctrl-C and SIGTERM too, ends those that run."""
     queue, running, free_gpus = deque(waiting), list[JobProcess](), list(gpus)
     with _sigterm_raises(), Screen(len(waiting) + len(results), len(results)) as screen:
         try:
@@ -329,8 +338,13 @@ def _run(
                 while queue and len(running) < places and queue[0].gpus <= len(free_gpus):
                     job = queue.popleft()
                     job.visible_gpus, free_gpus = free_gpus[: job.gpus], free_gpus[job.gpus :]
-                    process = start(job)
-                    running.append(process)
+                    try:
+                        running.append(start(job))
+                    except OSError as error:
+                        free_gpus += job.visible_gpus
+                        results[job.number] = _failed(job, str(error))
+                        screen.ended(job, str(error))
+                        continue
                     screen.started(job)
                 wait([handle for process in running for handle in process.handles()], timeout=0.2)
                 for process in [process for process in running if process.has_ended()]:
@@ -339,8 +353,8 @@ def _run(
                     results[process.job.number], problem = _finish(process)
                     screen.ended(process.job, problem)
                 screen.show([process.job for process in running])
-        except (KeyboardInterrupt, SystemExit) as error:
-            _stop(running, signal.SIGTERM if isinstance(error, SystemExit) else signal.SIGINT)
+        except BaseException as error:
+            _stop(running, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
 
 
@@ -365,13 +379,16 @@ def _finish(process: JobProcess) -> tuple[JobReturn, str | None]:
     """Return the result of a job that has ended, and what went wrong with it."""
     job = process.job
     completed, value = process.end()
-    run = Run.read(job.directory)
+    run = _read(job.directory)
     if completed:
         return _result(job, JobStatus.COMPLETED, run.optimized if value is None and run else value), None
     problem = str(value if run is None else run.record.get("error") or value)
     _end_for(job, "failed", problem)
-    failure = JobError(f"{job.name}: {problem}")
-    return _result(job, JobStatus.FAILED, failure), problem
+    return _failed(job, problem), problem
+
+
+def _failed(job: Job, problem: str) -> JobReturn:
+    return _result(job, JobStatus.FAILED, JobError(f"{job.name}: {problem}"))
 
 
 def _stop(running: list[JobProcess], number: signal.Signals) -> None:
@@ -390,7 +407,10 @@ def _stop(running: list[JobProcess], number: signal.Signals) -> None:
 def _end_for(job: Job, status: str, error: str) -> None:
     """Write down how a job ended that could not do so itself."""
     board = job.directory / "tensorboard"
-    if end_record(job.directory, status, error, job.overrides) and board.is_dir():
-        from backlit.loggers import write_session_end
+    try:
+        if end_record(job.directory, status, error, job.overrides) and board.is_dir():
+            from backlit.loggers import write_session_end
 
-        write_session_end(board, status)
+            write_session_end(board, status)
+    except OSError as problem:
+        log.warning("%s: how it ended cannot be written: %s", job.name, problem)
