@@ -200,14 +200,13 @@ def _fork(work: Callable[[], tuple[bool, Any]], sender: Connection) -> Any:
     return process
 
 
-def in_a_child(function: Callable[[], Any]) -> Any:
-    """Return what a function returns in a process of its own, where it can be forked.
+def in_a_child(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Begin to do something in a process of its own, where it can be forked; return what waits for the result.
 
-    Raises:
-        RuntimeError: If the process dies.
+    That raises what `function` has raised, and RuntimeError if the process has died.
     """
     if not CAN_FORK:
-        return function()
+        return function
 
     def work() -> tuple[bool, Any]:
         try:
@@ -217,15 +216,19 @@ def in_a_child(function: Callable[[], Any]) -> Any:
 
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = _fork(work, sender)
-    try:
-        succeeded, value = receiver.recv()
-    except EOFError:
+
+    def result() -> Any:
+        try:
+            succeeded, value = receiver.recv()
+        except EOFError:
+            process.join()
+            raise RuntimeError(f"looking at the jobs ended with exit code {process.exitcode}") from None
         process.join()
-        raise RuntimeError(f"a process that was to look first ended with exit code {process.exitcode}") from None
-    process.join()
-    if not succeeded:
-        raise value
-    return value
+        if not succeeded:
+            raise value
+        return value
+
+    return result
 
 
 def _start_anew(job: Job, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":

@@ -4,6 +4,7 @@ What a sweep consists of is in its ``sweep.json``, how a job went in the job's o
 """
 
 import contextlib
+import gc
 import importlib
 import logging
 import os
@@ -103,12 +104,15 @@ def launch(
         requested = len(job_overrides)
         if first_number == 0 and not (sweep_dir / "optuna.db").exists():
             job_overrides = [*job_overrides, *_left_over(sweep_dir, job_overrides)]
-        jobs = _compose(config, hydra_context, job_overrides, first_number, sweep_dir)
-        gpus: list[str] = []
+        # On the other core, while this process imports.
+        composed = in_a_child(lambda: _compose(config, hydra_context, job_overrides, first_number, sweep_dir))
         if check is not None:
             for name in _PRELOADED:
                 importlib.import_module(name)
-            gpus = _check(jobs, check, n_jobs, gpus_per_job)
+            # Neither the jobs' collectors nor the one at exit need look at what the imports left; memory stays shared.
+            gc.freeze()
+        jobs: list[Job] = composed()
+        gpus = [] if check is None else _check(jobs, check, n_jobs, gpus_per_job)
         _write_down(jobs, sweep_dir)
         results, waiting = _sort_out(jobs)
         places = _places(waiting, n_jobs, gpus)
@@ -181,7 +185,7 @@ def _check(
     """
     problems: list[list[str]]
     gpus: list[str]
-    problems, gpus = in_a_child(lambda: ([check(_task_config(job.config)) for job in jobs], _gpus()))
+    problems, gpus = in_a_child(lambda: ([check(_task_config(job.config)) for job in jobs], _gpus()))()
     found = []
     for job, lines in zip(jobs, problems, strict=True):
         job.gpus = gpus_asked_for(job.config, gpus, n_jobs, gpus_per_job)
