@@ -144,9 +144,14 @@ class RunRecord:
         self.content |= facts
         write_json(self.path, self.content)
 
-    def end(self, error: BaseException | None = None) -> None:
-        """Write down the end: completed, interrupted (Ctrl-C, SIGTERM) or failed."""
-        signal = interrupted_by(error)
+    def end(self, error: BaseException | None = None, signal: str | None = None) -> None:
+        """Write down the end: completed, interrupted (Ctrl-C, SIGTERM) or failed.
+
+        Args:
+            error: What ended the run, if it did not complete.
+            signal: The signal that it comes from, where `interrupted_by` cannot tell.
+        """
+        signal = signal or interrupted_by(error)
         self.content |= {
             "status": "completed" if error is None else "interrupted" if signal else "failed",
             "ended": now(),

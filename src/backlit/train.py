@@ -90,8 +90,10 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         metrics = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
         signal = interrupted_by(error)
+        if signal is None and trainer.received_sigterm:
+            signal = "SIGTERM"  # it reached the other ranks first, and talking to them failed
         if record:
-            record.end(error)
+            record.end(error, signal)
             for board in boards:
                 board.end_session("interrupted" if signal else "failed")
             if signal:
