@@ -104,7 +104,9 @@ def _how_far(job: Job) -> tuple[str, str, str]:
     if run is None or not rows:
         return "starting", "", ""
     epochs: Any = run.record.get("planned_epochs")
-    epoch = f"epoch {rows[-1].get('epoch', 0) + 1:.0f}" + (f"/{epochs}" if epochs and epochs > 0 else "")
+    number = rows[-1].get("epoch", 0) + 1
+    # What is measured after the last epoch is of no further one.
+    epoch = f"epoch {min(number, epochs):.0f}/{epochs}" if epochs else f"epoch {number:.0f}"
     name = run.metric[0]
     value = next((row[name] for row in reversed(rows) if name in row), None)
     steps, planned = rows[-1].get("step", 0) - run.record.get("first_step", 0), run.record.get("planned_steps")

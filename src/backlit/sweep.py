@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import ConfigError, JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.run import Run, brief, end_record, read_sweep, write_json
+from backlit.run import Run, brief, end_record, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,8 @@ def launch(
         requested = len(job_overrides)
         if first_number == 0 and not (sweep_dir / "optuna.db").exists():
             job_overrides = [*job_overrides, *_left_over(sweep_dir, job_overrides)]
+        if first_number == 0:
+            log.info("%d jobs, checked first: %s", len(job_overrides), from_here(sweep_dir))
         # On the other core, while this process imports.
         composed = in_a_child(lambda: _compose(config, hydra_context, job_overrides, first_number, sweep_dir))
         if check is not None:
