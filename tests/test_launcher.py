@@ -53,7 +53,10 @@ def test_settings() -> None:
 
 
 def test_jobs_get_gpus_and_threads_of_their_own(
-    hydra_sweep_runner: TSweepRunner, tmpdir: Path, monkeypatch: pytest.MonkeyPatch
+    hydra_sweep_runner: TSweepRunner,
+    tmpdir: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("backlit.sweep._gpus", lambda: ["4", "5", "7"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
@@ -82,13 +85,14 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     assert {given[0][0], given[1][0]} == {"4", "5"}
     assert len(given[2][0].split(",")) == 2
     assert {job[1:] for job in given} == {((2, "2"), None)}
-    os.chdir(Path(__file__).parent)  # the runner has removed the directory in which it worked
+    # The runner has removed the directory in which it worked.
+    monkeypatch.chdir(another := tmp_path_factory.mktemp("refused"))
     refused = hydra_sweep_runner(
         **arguments,
         config_name="compose",
         overrides=[*overrides, "+trainer.devices=1,4"],
         task_function=task,
-        temp_dir=None,
+        temp_dir=another,
     )
     refused.check = sweep.check
     message = r"trainer.devices must be <= 3 \(the GPUs that a job can have\), got 4"
