@@ -1,7 +1,7 @@
 """The launcher among Hydra's: its own test suites for launchers."""
 
+import multiprocessing
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +62,13 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
 
+    meeting = multiprocessing.get_context("fork").Barrier(2)
+
     def task(config: DictConfig) -> Any:
         import torch
 
-        time.sleep(0.3)  # so that jobs meet
+        if config.trainer.devices == 1:
+            meeting.wait(timeout=60)  # the two run side by side, or this is a BrokenBarrierError
         threads = (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"])
         return os.environ["CUDA_VISIBLE_DEVICES"], threads, os.environ.get("LOCAL_RANK")
 
