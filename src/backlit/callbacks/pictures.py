@@ -1,6 +1,7 @@
 """What the network learned, as pictures: in ``plots/`` of the run directory and in TensorBoard."""
 
 import csv
+import io
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 from torchmetrics.functional import confusion_matrix
 
@@ -65,7 +67,7 @@ class Pictures(Callback):
         """Draw the curves."""
         path = self.directory.parent / "metrics.csv"
         if trainer.is_global_zero and path.exists():
-            self._save("curves", render(draw_curves(path)))
+            self._save("curves", png(render(draw_curves(path))))
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
         data = getattr(trainer, "datamodule", None)
@@ -75,16 +77,21 @@ class Pictures(Callback):
         if samples is None:
             return
         for name, figure in draw(pl_module, data, samples).items():
-            image = render(figure)
+            pixels = render(figure)
+            image = png(pixels)
+            height, width, channels = pixels.shape
+            of_board = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=image)
             for writer in writers(trainer):
-                writer.add_image(name, image, trainer.global_step, dataformats="HWC")
+                # Not add_image, which would pack the pixels once more.
+                summary = Summary(value=[Summary.Value(tag=name, image=of_board)])
+                writer._get_file_writer().add_summary(summary, trainer.global_step)
             if save:
                 self._save(name, image)
 
-    def _save(self, name: str, image: NDArray[numpy.uint8]) -> None:
+    def _save(self, name: str, image: bytes) -> None:
         self.directory.mkdir(exist_ok=True)
         with whole_file(self.directory / f"{name}.png") as temporary:
-            Image.fromarray(image).save(temporary, format="png")
+            temporary.write_bytes(image)
 
 
 def render(figure: Figure) -> NDArray[numpy.uint8]:
@@ -93,6 +100,13 @@ def render(figure: Figure) -> NDArray[numpy.uint8]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     return numpy.asarray(canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[no-untyped-call]
+
+
+def png(pixels: NDArray[numpy.uint8]) -> bytes:
+    """Return an image of shape ``(height, width, 3)`` as the content of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="png")
+    return file.getvalue()
 
 
 @torch.no_grad()
@@ -141,9 +155,13 @@ def draw_confusion_matrix(probabilities: Tensor, targets: Tensor, names: list[st
     counts = confusion_matrix(probabilities.argmax(1), targets, task="multiclass", num_classes=classes)
     shares = counts / counts.sum(1, keepdim=True).clamp(min=1)
     right = int(counts.diag().sum())
-    size = 2.5 + 0.55 * classes
-    figure = Figure(figsize=(size, size), layout="constrained")
-    axes = figure.subplots()
+    labels = [name.split(" - ")[0] for name in names]
+    longest = max(map(len, labels))
+    # In inches. matplotlib would find the margins by drawing all of it twice.
+    side, margin, top = max(2.4, 0.6 + 0.55 * classes), 0.6 + 0.09 * longest, 0.4
+    width, height = margin + side + 0.15, margin + side + top
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((margin / width, margin / height, side / width, side / height))
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     for row in range(classes):
         for column in range(classes):
@@ -158,8 +176,7 @@ def draw_confusion_matrix(probabilities: Tensor, targets: Tensor, names: list[st
                     size=8,
                     color="white" if dark else "black",
                 )
-    labels = [name.split(" - ")[0] for name in names]
-    axes.set_xticks(range(classes), labels, rotation=0 if max(map(len, labels)) < 3 else 90)
+    axes.set_xticks(range(classes), labels, rotation=0 if longest < 3 else 90)
     axes.set_yticks(range(classes), labels)
     axes.set(xlabel="predicted", ylabel="true", title=f"{right:,} of {len(targets):,} right")
     return figure
@@ -274,8 +291,9 @@ def draw_curves(path: Path) -> Figure:
                 if value and name not in ("step", "epoch"):
                     curves[name][0].append(int(row["step"]))
                     curves[name][1].append(float(value))
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("loss", "acc"), strict=True):
+    figure = Figure(figsize=(9, 4))
+    margins = {"left": 0.07, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.16}
+    for axes, kind in zip(figure.subplots(1, 2, gridspec_kw=margins), ("loss", "acc"), strict=True):
         for name, style in ((f"train/{kind}", {"color": BLUE}), (f"val/{kind}", {"color": ORANGE})):
             if name in curves:
                 # A few points need their marks; hundreds of them would hide the curve.
