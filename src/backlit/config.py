@@ -19,11 +19,13 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.entry import quiet_lightning
 from backlit.models import BinaryClassifier, Classifier
+from backlit.ranks import cluster
 
 
 def problems(cfg: DictConfig) -> list[str]:
@@ -160,6 +162,8 @@ def _check_top(plain: dict[Any, Any]) -> Iterator[str]:
             yield f"{name} must be {kind.__name__}, got {value!r}"
     if isinstance(plain["seed"], int) and not 0 <= plain["seed"] < 2**32:
         yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
+    if not isinstance(plain["process_timeout"], int | float) or not plain["process_timeout"] > 0:
+        yield f"process_timeout must be > 0 (seconds), got {plain['process_timeout']!r}"
     if plain["optimized_mode"] not in ("min", "max"):
         yield f"optimized_mode must be one of min, max, got {plain['optimized_mode']!r}"
     if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
@@ -280,6 +284,18 @@ def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         yield f"trainer.devices must be <= {cores} (the CPU cores here), got {trainer.num_devices}"
     processes = trainer.num_devices * trainer.num_nodes
+    environment = cluster()
+    started = 1 if environment is None else environment.world_size()
+    if environment is not None and processes != started:
+        product = f"{trainer.num_devices} x {trainer.num_nodes}"
+        yield f"trainer.devices x trainer.num_nodes must be {started} (the processes started here), got {product}"
+    elif environment is None and trainer.num_nodes > 1:
+        yield f"trainer.num_nodes must be 1 unless torchrun or srun starts the processes, got {trainer.num_nodes}"
+    if (
+        isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+        and trainer.strategy.launcher._start_method == "fork"
+    ):
+        yield "trainer.strategy must not fork a process that has computed before; ddp and ddp_spawn do not"
     batch = getattr(datamodule, "batch_size", None)
     if isinstance(batch, int) and batch % processes:
         yield f"data.batch_size must be divisible by the number of processes ({processes}), got {batch}"

@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
+from backlit.ranks import RankError, cluster, is_launched, shared
 from backlit.run import brief, from_here, new_directory, now, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
@@ -97,11 +98,6 @@ class ConsoleHandler(logging.Handler):
         get_console().print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
-def is_launched_rank() -> bool:
-    """Tell whether this is a process that a launcher started beside, or instead of, the first one."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
-
-
 def check_in_process(cfg: DictConfig) -> None:
     """Raise `ConfigError` with all that is wrong with a config of `backlit.train`."""
     from backlit.config import problems
@@ -111,12 +107,16 @@ def check_in_process(cfg: DictConfig) -> None:
 
 
 @contextlib.contextmanager
-def _exits() -> Iterator[None]:
-    """End the process if something is raised: Hydra would make a warning of it and go on, unchecked."""
+def _exits(tells: bool = True) -> Iterator[None]:
+    """End the process if something is raised: Hydra would make a warning of it and go on, unchecked.
+
+    Args:
+        tells: Say why; one of several processes is enough for that.
+    """
     try:
         yield
-    except (ConfigError, OSError) as error:
-        sys.exit(tell(error))
+    except (ConfigError, OSError, RankError) as error:
+        sys.exit(tell(error) if tells else 2)
     except Exception:
         traceback.print_exc()
         sys.exit(1)
@@ -126,16 +126,27 @@ class CheckFirst(Callback):
     """Hydra's callback that looks at a run's config, then makes its directory, before anything is written."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check the config; choose a run directory that nobody else has.
+        """Check the config; choose a run directory that nobody else has, the same one in all processes of the run.
 
         Raises:
             SystemExit: With code 2; Hydra turns any other exception of a callback into a warning.
         """
-        if is_launched_rank():
+        environment = cluster()
+        if is_launched() or (environment is not None and environment.global_rank()):
+            with read_write(config):
+                config.hydra.job_logging.root.handlers = ["file"]  # the first process tells what there is to tell
+        if is_launched():
             return
-        with _exits():
+        with _exits(tells=environment is None or environment.local_rank() == 0):
             check_in_process(config)
-            self._reserve(config, "run", "hydra.run.dir")
+            directory = shared(lambda: self._reserve(config, "run", "hydra.run.dir"), config.process_timeout)
+        if environment is not None and environment.global_rank():
+            directory.mkdir(parents=True, exist_ok=True)  # on another machine it may not be there
+            with read_write(config):
+                config.hydra.run.dir = str(directory)
+                config.hydra.output_subdir = None
+                # As Lightning names the log of a process that it starts.
+                config.hydra.job.name += f"_ddp_process_{environment.global_rank()}"
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose a sweep directory that nobody else has, or the one of the sweep that goes on; begin its record.
@@ -173,7 +184,7 @@ class CheckFirst(Callback):
                 f"hydra.job.config.override_dirname.exclude_keys=[{names}]",
             ]
 
-    def _reserve(self, config: DictConfig, kind: str, key: str) -> None:
+    def _reserve(self, config: DictConfig, kind: str, key: str) -> Path:
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
         if chosen and any(wanted.glob("run.json" if kind == "run" else "*/run.json")):
@@ -190,6 +201,7 @@ class CheckFirst(Callback):
             ) from None
         with read_write(config):
             config.hydra[kind].dir = str(made)
+        return made
 
 
 def quoted(value: str) -> str:
@@ -307,7 +319,7 @@ def command(
         started = True
         try:
             return task(cfg)
-        except (ConfigError, FloatingPointError) as error:
+        except (ConfigError, FloatingPointError, RankError) as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other jobs and says at the end which failed
             sys.exit(tell(error, config_name) if isinstance(error, ConfigError) else 1)
@@ -321,7 +333,7 @@ def command(
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(tell(error, config_name))
-    except (FloatingPointError, JobError):
+    except (FloatingPointError, JobError, RankError):
         # The log has told it, with the run's directory; or a sweep's summary will.
         sys.exit(1)
     except (ValueError, RuntimeError) as error:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from backlit.entry import check_in_process, command, is_launched_rank, quiet_lightning
+from backlit.entry import check_in_process, command, quiet_lightning
+from backlit.ranks import together
 from backlit.run import RunRecord, from_here, interrupted_by, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     """
     import lightning
     from lightning.pytorch.callbacks import LambdaCallback
+    from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
     from backlit.loggers import TensorBoardLogger
 
@@ -63,8 +66,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     if run_dir is None:
         run_dir = new_directory(Path("outputs", cfg.task_name, "runs", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
     cfg = OmegaConf.merge(cfg, {"output_dir": str(run_dir)})  # type: ignore[assignment]
-    if not (run_dir / ".hydra").exists() and not is_launched_rank():  # called from Python, not by Hydra
-        (run_dir / ".hydra").mkdir()
+    if not HydraConfig.initialized():  # called from Python
+        (run_dir / ".hydra").mkdir(exist_ok=True)
         OmegaConf.save(cfg, run_dir / ".hydra" / "config.yaml")
     lightning.seed_everything(cfg.seed, workers=True, verbose=False)
     trainer, model, datamodule = build(cfg, run_dir)
@@ -83,11 +86,21 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         # From this, others tell how far the run is.
         plan = functools.partial(_write_plan, record)
         trainer.callbacks.append(LambdaCallback(on_train_start=plan))  # type: ignore[attr-defined]
+    # All processes start from the same weights; from here on, what is random is to differ between them.
+    trainer.callbacks.append(LambdaCallback(on_train_start=_seed_rank))  # type: ignore[attr-defined]
     boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     try:
-        for board in boards:
-            board.begin_session(_hyperparameters(cfg))
-        metrics = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
+        with together(trainer, run_dir, cfg.process_timeout):
+            for board in boards:
+                board.begin_session(_hyperparameters(cfg))
+            launcher = trainer.strategy.launcher
+            if isinstance(launcher, _MultiProcessingLauncher):
+                # ddp_spawn; in one go, since Lightning's processes bring little back, and would be others for testing.
+                hydra = HydraConfig.get() if HydraConfig.initialized() else None
+                work = functools.partial(_work_in_process, cfg, run_dir, trainer, model, datamodule, hydra)
+                metrics, steps = launcher.launch(work, trainer=trainer)
+            else:
+                metrics, steps = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
         signal = interrupted_by(error)
         if signal is None and trainer.received_sigterm:
@@ -100,6 +113,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
                 log.warning("interrupted at step %d; what there is: %s", trainer.global_step, run_dir)
             else:
                 log.error("failed: %s; the traceback is in %s", error, run_dir / "train.log", exc_info=error)
+        elif not signal:
+            log.error("process %d failed: %s", trainer.global_rank, error, exc_info=error)
         if signal:
             # What shells expect of a program that a signal ended; Lightning exits with 0 and 1.
             sys.exit({"SIGINT": 130, "SIGTERM": 143}[signal])
@@ -114,7 +129,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
             "%s: completed in %.1f s, %d steps",
             cfg.task_name,
             record.content["duration_s"],
-            trainer.global_step,
+            steps,
         )
         log.info("%s\n", table({name: value for name, (value, _) in metrics.items()}))
         log.info("  weights   %s", weights)
@@ -123,6 +138,14 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         if (run_dir / "weights.pth").exists():
             log.info("  judge it  backlit-evaluate run=%s", shown)
     return {name: value for name, (value, _) in metrics.items()}
+
+
+def _seed_rank(trainer: "Trainer", model: "LightningModule") -> None:
+    """Let each process drop and augment in its own way."""
+    import torch
+
+    if trainer.global_rank:
+        torch.manual_seed(torch.initial_seed() + trainer.global_rank)
 
 
 def _write_plan(record: RunRecord, trainer: "Trainer", model: "LightningModule") -> None:
@@ -195,8 +218,8 @@ def _fit_and_test(
     trainer: "Trainer",
     model: "LightningModule",
     datamodule: "LightningDataModule",
-) -> dict[str, tuple[float, str | None]]:
-    """Return every final metric and the checkpoint, relative to the run directory, that it came from."""
+) -> tuple[dict[str, tuple[float, str | None]], int]:
+    """Return every final metric with the checkpoint that it came from, and the number of steps taken."""
     import torch
 
     metrics: dict[str, tuple[float, str | None]] = {}
@@ -215,8 +238,8 @@ def _fit_and_test(
             name: (value, None if name.endswith("_best") else _relative(last, run_dir))
             for name, value in _measured(trainer).items()
         }
-        if best and cfg.optimized_metric in metrics:
-            score = trainer.checkpoint_callbacks[0].best_model_score  # type: ignore[attr-defined]
+        score = trainer.checkpoint_callbacks[0].best_model_score if best else None  # type: ignore[attr-defined]
+        if score is not None and cfg.optimized_metric in metrics:  # ddp_spawn keeps the score in its processes
             metrics[f"{cfg.optimized_metric}_best"] = (float(score), _relative(best, run_dir))
         tested = best or last
         # Now, and again after testing: whatever goes wrong there, what was learned is kept.
@@ -229,7 +252,30 @@ def _fit_and_test(
         trainer.test(model, datamodule, ckpt_path=tested, weights_only=True if tested else None, verbose=False)
         metrics |= {name: (value, _relative(tested, run_dir)) for name, value in _measured(trainer).items()}
         _save(run_dir, trainer, metrics, tested)
-    return metrics
+    return metrics, trainer.global_step
+
+
+def _work_in_process(
+    cfg: DictConfig,
+    run_dir: Path,
+    trainer: "Trainer",
+    model: "LightningModule",
+    datamodule: "LightningDataModule",
+    hydra: Any,
+) -> tuple[dict[str, tuple[float, str | None]], int]:
+    """Do the work in one of the processes that a strategy has spawned, which know nothing of the log yet."""
+    quiet_lightning()
+    if hydra is not None:
+        with open_dict(hydra):
+            if trainer.global_rank:
+                hydra.job.name += f"_ddp_process_{trainer.global_rank}"
+                hydra.job_logging.root.handlers = ["file"]
+        HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})  # type: ignore[assignment]
+        configure_log(hydra.job_logging)
+    trainer.strategy._launcher = None  # these are the processes
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # what a process is sent lies in memory that all of them share
+    return _fit_and_test(cfg, run_dir, trainer, model, datamodule)
 
 
 def _save(run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str | None]], tested: str | None) -> None:

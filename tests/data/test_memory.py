@@ -2,23 +2,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 from backlit.data import PointsDataModule, TensorPairs
+from backlit.data.memory import BatchLoader
 
 
-@given(st.integers(1, 30), st.integers(1, 4), st.lists(st.integers(0, 10_000), min_size=1, max_size=40))
-def test_a_batch_is_its_samples(size: int, passes: int, indices: list[int]) -> None:
-    data = TensorPairs(torch.arange(2 * size).reshape(size, 2), torch.arange(size), passes)
+@given(st.integers(1, 30), st.lists(st.integers(0, 10_000), min_size=1, max_size=40))
+def test_a_batch_is_its_samples(size: int, indices: list[int]) -> None:
+    data = TensorPairs(torch.arange(2 * size).reshape(size, 2), torch.arange(size))
     indices = [index % len(data) for index in indices]
-    inputs, targets = data.__getitems__(indices)
+    inputs, targets = data.__getitems__(torch.tensor(indices))
     singly = [data[index] for index in indices]
     assert torch.equal(inputs, torch.stack([x for x, _ in singly]))
     assert torch.equal(targets, torch.stack([y for _, y in singly]))
 
 
 def test_uint8_stays_uint8() -> None:
-    inputs, targets = TensorPairs(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3)).__getitems__([2, 0])
+    inputs, targets = TensorPairs(torch.zeros(3, 1, 4, 4, dtype=torch.uint8), torch.arange(3)).__getitems__(
+        torch.tensor([2, 0])
+    )
     assert inputs.dtype == torch.uint8
     assert inputs.shape == (2, 1, 4, 4)
     assert targets.tolist() == [2, 0]
@@ -49,13 +51,73 @@ def test_the_order_is_seeded_and_changes_every_epoch() -> None:
     def orders(seed: int) -> list[torch.Tensor]:
         data = PointsDataModule(train_size=50, batch_size=50 - 1, passes_per_epoch=1, seed=seed)
         data.setup("fit")
-        loader: DataLoader[tuple[torch.Tensor, torch.Tensor]] = data.train_dataloader()
+        loader = data.train_dataloader()
         return [torch.cat([x for x, _ in loader]) for _ in range(2)]
 
     first, again = orders(1), orders(1)
     assert torch.equal(first[0], again[0])
     assert torch.equal(first[1], again[1])
     assert not torch.equal(first[0], first[1])
+
+
+def pairs(size: int) -> TensorPairs:
+    return TensorPairs(torch.arange(size), torch.arange(size))
+
+
+@given(size=st.integers(1, 60), per_process=st.integers(1, 9), world_size=st.integers(1, 5), passes=st.integers(1, 3))
+def test_processes_see_together_what_one_sees(size: int, per_process: int, world_size: int, passes: int) -> None:
+    size, batch_size = max(size, world_size), per_process * world_size
+
+    def loader(**processes: int) -> BatchLoader:
+        return BatchLoader(
+            pairs(size),
+            batch_size,
+            train=True,
+            shuffle=True,
+            passes=passes,
+            seed=3,
+            **processes,  # type: ignore[arg-type]
+        )
+
+    alone = list(loader())
+    loaders = [loader(rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert {len(each) for each in loaders} == {len(alone)}
+    for batch_idx, (parts, whole) in enumerate(zip(zip(*loaders, strict=True), alone, strict=True)):
+        weights = [each.weight(batch_idx) for each in loaders]
+        assert sum(weights) == pytest.approx(world_size)
+        seen = torch.cat([targets for (_, targets), weight in zip(parts, weights, strict=True) if weight])
+        assert sorted(seen.tolist()) == sorted(whole[1].tolist())
+        # What averaging over the processes does to what each has averaged.
+        means = [weight * inputs.double().mean() for (inputs, _), weight in zip(parts, weights, strict=True)]
+        assert float(sum(means)) / world_size == pytest.approx(float(whole[0].double().mean()))
+
+
+@given(size=st.integers(1, 60), batch_size=st.integers(1, 20), world_size=st.integers(1, 5))
+def test_in_evaluation_each_sample_counts_once(size: int, batch_size: int, world_size: int) -> None:
+    size = max(size, world_size)
+    loaders = [BatchLoader(pairs(size), batch_size, rank=rank, world_size=world_size) for rank in range(world_size)]
+    parts = [[targets for _, targets in each] for each in loaders]
+    assert sorted(torch.cat([targets for part in parts for targets in part]).tolist()) == list(range(size))
+    assert {len(each) for each in parts} == {len(loaders[0])}
+    assert all(len(targets) for part in parts for targets in part)
+
+
+def test_a_loader_goes_on_where_its_state_says() -> None:
+    def loader() -> BatchLoader:
+        return BatchLoader(pairs(50), 8, train=True, shuffle=True, seed=1, epoch=lambda: 4)
+
+    whole, stopped, resumed = loader(), loader(), loader()
+    batches = iter(stopped)
+    seen = [next(batches)[1] for _ in range(3)]
+    resumed.load_state_dict(stopped.state_dict())
+    seen += [targets for _, targets in resumed]
+    assert torch.equal(torch.cat(seen), torch.cat([targets for _, targets in whole]))
+    assert len(list(resumed)) == len(whole)  # the epoch after it is whole
+
+
+def test_too_few_samples_for_the_processes_are_named() -> None:
+    with pytest.raises(ValueError, match=r"^there must be a sample for each of 3 processes, got 2$"):
+        BatchLoader(pairs(2), 3, world_size=3)
 
 
 @pytest.mark.parametrize(

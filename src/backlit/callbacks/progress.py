@@ -84,3 +84,12 @@ class EpochLines(Callback):
                 trainer.world_size,
                 pl_module.device,
             )
+            batch, accumulated = getattr(data, "batch_size", None), trainer.accumulate_grad_batches
+            if isinstance(batch, int) and (trainer.world_size > 1 or accumulated > 1):
+                log.info(
+                    "a step sees %d samples: %d processes x %d%s",
+                    batch * accumulated,
+                    trainer.world_size,
+                    batch // trainer.world_size,
+                    f" x {accumulated} batches" if accumulated > 1 else "",
+                )

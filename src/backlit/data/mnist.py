@@ -129,6 +129,8 @@ class MNISTDataModule(InMemoryDataModule):
         passes_per_epoch: How many times one epoch presents every training image.
         num_workers: Processes that prepare batches.
         pin_memory: Copy batches through page-locked memory.
+        device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they take at most half of what
+            is free.
         seed: Seeds the split and the order.
 
     Raises:
@@ -153,6 +155,7 @@ class MNISTDataModule(InMemoryDataModule):
         passes_per_epoch: int = 1,
         num_workers: int = 0,
         pin_memory: bool = False,
+        device_resident: bool | Literal["auto"] = "auto",
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -161,6 +164,7 @@ class MNISTDataModule(InMemoryDataModule):
             passes_per_epoch=passes_per_epoch,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            device_resident=device_resident,
             seed=seed,
         )
         if not 0 <= val_size < 60_000:
@@ -217,7 +221,7 @@ class MNISTDataModule(InMemoryDataModule):
             val, rest = order[held_out], order[~held_out]
             self.val_set = TensorPairs(images.index_select(0, val), labels[val])
             images, labels = images.index_select(0, rest), labels[rest]
-        self.train_set = TensorPairs(images, labels, self.passes_per_epoch)
+        self.train_set = TensorPairs(images, labels)
         self.test_set = TensorPairs(*self._tensors(test))
 
     def prepare_inputs(self, inputs: Tensor, dtype: torch.dtype, *, train: bool = False) -> Tensor:

@@ -1,6 +1,7 @@
 """Points in a square and the side of a line on which they lie."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy
 import torch
@@ -34,6 +35,8 @@ class PointsDataModule(InMemoryDataModule):
         passes_per_epoch: How many times one epoch presents every training point.
         num_workers: Processes that prepare batches.
         pin_memory: Copy batches through page-locked memory.
+        device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they take at most half of what
+            is free.
         seed: Seeds the points, the flips and the order.
 
     Raises:
@@ -58,6 +61,7 @@ class PointsDataModule(InMemoryDataModule):
         passes_per_epoch: int = 200,
         num_workers: int = 0,
         pin_memory: bool = False,
+        device_resident: bool | Literal["auto"] = "auto",
         seed: int = 0,
     ) -> None:
         for name, size, least in (
@@ -73,6 +77,7 @@ class PointsDataModule(InMemoryDataModule):
             passes_per_epoch=passes_per_epoch,
             num_workers=num_workers,
             pin_memory=pin_memory,
+            device_resident=device_resident,
             seed=seed,
         )
         if len(weights) != 2 or not any(weights):
@@ -100,7 +105,7 @@ class PointsDataModule(InMemoryDataModule):
         points, labels = drawn[0]
         flipped = generator.rand(len(labels)) < self.label_noise
         labels = numpy.where(flipped, 1 - labels, labels)
-        self.train_set = TensorPairs(*_tensors(points, labels), self.passes_per_epoch)
+        self.train_set = TensorPairs(*_tensors(points, labels))
         self.val_set = TensorPairs(*_tensors(*drawn[1])) if self.val_size else None
         self.test_set = TensorPairs(*_tensors(*drawn[2]))
 

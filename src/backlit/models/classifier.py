@@ -92,8 +92,14 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch, shape ``()``."""
+        """Return the mean loss of a batch, shape ``()``; one whose mean over the processes is that of all samples."""
         loss = self._step(batch, "train")
+        if self.trainer.world_size > 1:
+            weigh = getattr(self.trainer.train_dataloader, "weight", None)
+            weight = 1 if weigh is None else weigh(batch_idx)
+            if weight == 0:
+                self._steps["train"].pop()  # a sample that is there only to take part
+            loss = loss * weight
         self._losses_since_record.append(loss.detach())
         return loss
 
