@@ -83,21 +83,6 @@ def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path:
     assert record["status"] == "interrupted"
 
 
-@pytest.mark.parametrize("command", [["backlit-train"], ["python", "-m", "backlit.train"]])
-def test_two_processes_make_one_run(command: list[str], run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command(*command, *QUICK, "trainer=ddp_cpu")
-    assert done.returncode == 0, done.stderr
-    (record,) = records(tmp_path)
-    assert (record["status"], record["world_size"]) == ("completed", 2)
-    alone = run_command(*command, *QUICK)
-    assert alone.returncode == 0, alone.stderr
-    runs = sorted((tmp_path / "outputs" / "points" / "runs").iterdir(), key=lambda path: path.stat().st_mtime)
-    both, one = (json.loads((run / "metrics.json").read_text())["metrics"] for run in runs)
-    # The global batch is the same, so are the gradients: each process has one half of the points.
-    assert both["val/loss"] == pytest.approx(one["val/loss"], abs=1e-5)
-    assert both["test/acc"] == one["test/acc"]
-
-
 def test_a_batch_that_does_not_divide_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
     done = run_command("backlit-train", *QUICK, "trainer=ddp_cpu", "data.batch_size=25")
     assert done.returncode == 2

@@ -22,6 +22,7 @@ OPTIONS = sorted(
 NOT_EVERYWHERE = {
     "trainer/gpu": "No supported gpu backend found",
     "trainer/ddp": "No supported gpu backend found",
+    "trainer/fsdp": "No supported gpu backend found",
     "trainer/mps": "MPSAccelerator",
     "data/fashion_mnist": "FashionMNIST is not in",
     "data/kmnist": "KMNIST is not in",
@@ -124,6 +125,12 @@ BAD = {
     "lean_loop=maybe": "lean_loop must be bool, got 'maybe'",
     "~scheduler": "scheduler must be there; switch it off with scheduler=none where there is such an option",
     "trainer.profiler=foo": "trainer: ",
+    "process_timeout=0": "process_timeout must be > 0 (seconds), got 0",
+    "trainer=ddp_cpu trainer.strategy=ddp_fork": "trainer.strategy must not fork a process that has computed before",
+    "trainer=cpu trainer.strategy=fsdp": "The strategy `fsdp` requires a GPU accelerator",
+    "trainer.precision=transformer-engine": "trainer: Requirement 'transformer_engine",
+    "data.device_resident=maybe": "data.device_resident must be one of auto or bool, got 'maybe'",
+    "data.device_resident=true data.num_workers=1": "data.device_resident must be false or auto with num_workers > 0",
     "task_name=null": "task_name must be str, got None",
 }
 

@@ -213,6 +213,7 @@ def _build(cfg: DictConfig) -> Iterator[str]:
             TypeError,
             RuntimeError,
             OSError,
+            ImportError,
             MisconfigurationException,
             InstantiationException,
         ) as error:

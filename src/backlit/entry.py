@@ -131,7 +131,8 @@ class CheckFirst(Callback):
         Raises:
             SystemExit: With code 2; Hydra turns any other exception of a callback into a warning.
         """
-        environment = cluster()
+        with _exits():
+            environment = cluster()
         if is_launched() or (environment is not None and environment.global_rank()):
             with read_write(config):
                 config.hydra.job_logging.root.handlers = ["file"]  # the first process tells what there is to tell
@@ -288,6 +289,7 @@ def quiet_lightning() -> None:
         "Total length of `list` across ranks is zero",  # no validation set was asked for
         "The number of training batches .* is smaller than the logging interval",  # records span epochs
         "You requested to overfit but enabled train dataloader shuffling",  # and it is turned off, as it should
+        "The `srun` command is available on your system but is not used",  # README says when it is wanted
         "The dirpath has changed from",  # ckpt_path of one run, directory of another
     ):
         warnings.filterwarnings("ignore", message)

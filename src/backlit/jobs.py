@@ -42,6 +42,10 @@ _OF_RANKS = (
     "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",
     "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
 )
 # Overrides that are about the sweep, not about a job.
 _OF_SWEEPS = (

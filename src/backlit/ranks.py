@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -42,14 +43,23 @@ def is_launched() -> bool:
 
 
 def cluster() -> "ClusterEnvironment | None":
-    """Return what has started this process and others with it, torchrun or srun; None if nothing has."""
+    """Return what has started this process and others with it, torchrun or srun; None if nothing has.
+
+    Raises:
+        RankError: If it has been told something that Lightning does not take.
+    """
     if not {"TORCHELASTIC_RUN_ID", "SLURM_NTASKS"} & set(os.environ):
         return None  # known without the imports
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     kinds: tuple[type[ClusterEnvironment], ...] = (TorchElasticEnvironment, SLURMEnvironment)
-    found = [kind() for kind in kinds if kind.detect()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that srun is here, but is not used
+        try:
+            found = [kind() for kind in kinds if kind.detect()]
+        except RuntimeError as error:  # Lightning wants srun's --ntasks-per-node, say
+            raise RankError(str(error)) from None
     return found[0] if found and found[0].world_size() > 1 else None
 
 
@@ -113,9 +123,13 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
     if is_launched() or cluster() is not None:
         threading.Thread(target=_end_with_parent, args=[os.getppid(), run_dir], daemon=True).start()
     processes: list[subprocess.Popen[bytes]] = []
+    patience = PATIENCE
     try:
         try:
             yield
+        except BaseException:
+            patience = 3  # without this process the others can do nothing but say so
+            raise
         finally:
             if isinstance(trainer.strategy.launcher, subprocess_script._SubprocessScriptLauncher):
                 processes = trainer.strategy.launcher.procs
@@ -128,7 +142,7 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
             problem = _end_for_first(run_dir)
         raise RankError(f"{problem or 'another process is gone or does not answer'} ({_brief(error)})") from error
     finally:
-        _end(processes)
+        _end(processes, patience)
 
 
 def _end_for_first(run_dir: Path) -> str | None:
@@ -145,7 +159,10 @@ def _is_about_others(error: Exception) -> bool:
     """Tell whether an exception comes from talking to the other processes."""
     from torch.distributed import DistError
 
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error).lower())
+    of_gloo = ("gloo", "pair closure")  # it has no exception of its own
+    return isinstance(error, DistError) or (
+        isinstance(error, RuntimeError) and any(words in str(error).lower() for words in of_gloo)
+    )
 
 
 def _brief(error: BaseException) -> str:
@@ -178,15 +195,15 @@ def _watch(run_dir: Path, processes: "list[subprocess.Popen[bytes]]") -> None:
         problem = f"RankError: {_who_is_gone(processes, run_dir)}"
         log.error("failed: %s", problem)
         end_record(run_dir, "failed", problem, [])
-        _end(processes)
+        _end(processes, 0)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="watch-ranks").start()
 
 
-def _end(processes: "list[subprocess.Popen[bytes]]") -> None:
-    """Wait for processes to end, and end those that do not."""
-    deadline = time.monotonic() + PATIENCE
+def _end(processes: "list[subprocess.Popen[bytes]]", patience: float) -> None:
+    """Wait so many seconds for processes to end, and end those that do not."""
+    deadline = time.monotonic() + patience
     for process in processes:
         try:
             process.wait(max(0, deadline - time.monotonic()))

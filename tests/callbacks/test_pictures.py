@@ -56,7 +56,7 @@ def test_predictions_do_not_depend_on_the_chunk() -> None:
     chances = pictures.predict(model, data, data.train_set.inputs)
     assert model.training
     with torch.no_grad():
-        expected = model.eval()(data.train_set.inputs).sigmoid()
+        expected = model.eval()(data.train_set.inputs.float()).sigmoid()
     assert torch.allclose(chances, expected)
 
 

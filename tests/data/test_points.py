@@ -18,7 +18,8 @@ def test_the_defaults_are_the_points_of_the_reference_program() -> None:
     points = numpy.random.rand(100, 2) * 2 - 1
     labels = (points[:, 0] + points[:, 1] > 0).astype(int)
     data = drawn()
-    assert torch.equal(data.train_set.inputs, torch.FloatTensor(points))
+    assert torch.equal(data.train_set.inputs, torch.from_numpy(points))
+    assert torch.equal(data.prepare_inputs(data.train_set.inputs, torch.float32), torch.FloatTensor(points))
     assert torch.equal(data.train_set.targets, torch.from_numpy(labels))
 
 
@@ -40,7 +41,7 @@ def test_the_three_sets_share_no_point_and_have_their_sizes() -> None:
 def test_labels_and_margin_follow_the_line(weights: tuple[float, float], offset: float, margin: float) -> None:
     norm = numpy.hypot(*weights)
     data = drawn(weights=weights, offset=offset * norm, margin=margin, val_size=10, test_size=10)
-    points = data.train_set.inputs.double()
+    points = data.train_set.inputs
     side = points @ torch.tensor(weights, dtype=torch.float64) + offset * norm
     far = side.abs() / norm > 1e-6
     assert torch.equal(data.train_set.targets[far], (side[far] > 0).long())

@@ -16,7 +16,8 @@ Integers = NDArray[numpy.int64]
 class PointsDataModule(InMemoryDataModule):
     """Points uniform in [-1, 1]², class 1 where ``weights · point + offset > 0``.
 
-    Batches are ``(points, labels)``: points of shape ``(b, 2)``, float; labels of shape ``(b,)``, int64, 0 or 1.
+    Batches are ``(points, labels)``: points of shape ``(b, 2)``, float64 until they are given to the
+    network, which gets them in its own dtype; labels of shape ``(b,)``, int64, 0 or 1.
 
     The training points are the first that NumPy's legacy generator draws for `seed`; validation and test points are
     the next ones of the same stream, so that no point is in two sets.
@@ -121,4 +122,4 @@ class PointsDataModule(InMemoryDataModule):
 
 
 def _tensors(points: Floats, labels: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(points).to(torch.float32), torch.from_numpy(labels)
+    return torch.from_numpy(points), torch.from_numpy(labels)

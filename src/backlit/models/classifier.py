@@ -197,6 +197,10 @@ class Classifier(lightning.LightningModule):
         if self.trainer.optimizers:
             lr = self.trainer.optimizers[0].param_groups[0]["lr"]
             advice = f"; try a smaller optimizer.lr (now {lr:g}) or trainer.gradient_clip_val=1"
+            if self.dtype == torch.float16:
+                advice = (
+                    "; float16 ends at 65504, and Adam's eps is 0 in it: try trainer.precision=bf16-true or 32-true"
+                )
         raise FloatingPointError(
             f"{name} is {stacked[first].item()} at step {step}, epoch {self.current_epoch}{advice}"
         )

@@ -1,0 +1,167 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from backlit import ranks
+from backlit.config import problems
+from backlit.run import Run, read_rows
+from backlit.train import train
+from tests.conftest import Compose, RunCommand
+
+BIN = Path(sys.executable).parent
+# No sample divides evenly: not of the last batch, nor of the validation and the test set.
+UNEVEN = ["experiment=points", "data.train_size=33", "data.batch_size=8", "data.val_size=101", "data.test_size=1001"]
+
+
+def run_of(directory: Path) -> Path:
+    (record,) = directory.glob("outputs/*/runs/*/run.json")
+    return record.parent
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "tolerance"),
+    [
+        (["backlit-train"], ["experiment=points"], 1e-5),
+        (["python", "-m", "backlit.train"], [*UNEVEN, "data.passes_per_epoch=9"], 1e-5),
+        (["backlit-train"], ["experiment=mnist_mlp", "trainer.max_epochs=1", "trainer.limit_train_batches=200"], 1e-4),
+        (["backlit-train"], [*UNEVEN, "data.passes_per_epoch=5", "trainer.strategy=ddp_spawn"], 1e-5),
+    ],
+)
+def test_two_processes_learn_what_one_learns(
+    command: list[str],
+    overrides: list[str],
+    tolerance: float,
+    composed: Compose,
+    run_command: RunCommand,
+    tmp_path: Path,
+) -> None:
+    each_step = "trainer.log_every_n_steps=1"
+    done = run_command(*command, "trainer=ddp_cpu", *overrides, each_step)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 processes x " in done.stdout
+    both = run_of(tmp_path)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    train(composed("trainer=cpu", *[o for o in overrides if "strategy" not in o], each_step, "callbacks=none"), alone)
+    rows = read_rows(alone / "metrics.csv")
+    assert len(rows) > 100
+    assert [row.keys() for row in read_rows(both / "metrics.csv")] == [row.keys() for row in rows]
+    for row, expected in zip(read_rows(both / "metrics.csv"), rows, strict=True):
+        assert row == pytest.approx(expected, abs=tolerance)
+    one, two = (json.loads((run / "metrics.json").read_text()) for run in (alone, both))
+    assert two["metrics"] == pytest.approx(one["metrics"], abs=tolerance)
+    assert two["checkpoint"] == one["checkpoint"]
+    assert Run.read(both).record["world_size"] == 2  # type: ignore[union-attr]
+    written = [path.name for path in both.rglob("*") if path.is_file()]
+    assert len([name for name in written if "tfevents" in name and not name.endswith(".end")]) == (
+        1 if "spawn" not in "".join(overrides) else 2
+    )
+    assert (both / "train.log").read_text().count("completed in") == 1
+
+
+def processes_of(text: str) -> list[int]:
+    listed = subprocess.run(["ps", "-wweo", "pid=,stat=,args="], check=True, capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=2) for line in listed.splitlines()]
+    return [int(pid) for pid, state, arguments in rows if text in arguments and not state.startswith("Z")]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("which", "number", "reason"),
+    [
+        ("other", signal.SIGKILL, "RankError: process 1 was killed by SIGKILL, its log is "),
+        ("other", signal.SIGSTOP, "RankError: another process is gone or does not answer ("),
+        ("first", signal.SIGKILL, "was killed, or the system ended it"),
+    ],
+)
+def test_a_run_ends_when_one_of_its_processes_does(
+    which: str, number: signal.Signals, reason: str, tmp_path: Path
+) -> None:
+    directory = tmp_path / "run"
+    command = [str(BIN / "backlit-train"), "experiment=points", "trainer=ddp_cpu", "trainer.max_epochs=100000"]
+    command += ["callbacks=none", "process_timeout=10", f"hydra.run.dir={directory}"]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        wait_until((directory / "metrics.csv").exists)
+        (other,) = [pid for pid in processes_of(str(directory)) if pid != first.pid]
+        os.kill(first.pid if which == "first" else other, number)
+        output, _ = first.communicate(timeout=60)
+        assert first.returncode == (-signal.SIGKILL if which == "first" else 1)
+        wait_until(lambda: not processes_of(str(directory)), seconds=30)
+    finally:
+        for pid in processes_of(str(directory)):
+            os.kill(pid, signal.SIGKILL)
+    run = Run.read(directory)
+    assert run is not None
+    assert run.status == "failed"
+    assert reason in run.record["error"]
+    log = directory / ("train_ddp_process_1.log" if which == "first" else "train.log")
+    assert reason.removeprefix("RankError: ") in log.read_text()
+    assert "Traceback" in log.read_text()
+    assert "Traceback" not in output
+
+
+def agents(count: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run torchrun's agents, each with two processes, as on so many machines."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [str(BIN / "torchrun"), "--nnodes", str(count), "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", "test", "-m", "backlit.train"]
+    started = [
+        subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(count)
+    ]
+    ended = [(process, *process.communicate(timeout=120)) for process in started]
+    return [subprocess.CompletedProcess([], process.returncode, out, err) for process, out, err in ended]
+
+
+def test_processes_on_two_machines_make_one_run(tmp_path: Path) -> None:
+    quick = ["data.passes_per_epoch=10", "data.batch_size=20", "trainer.max_epochs=1"]
+    done = agents(2, "experiment=points", "trainer=ddp_cpu", "trainer.num_nodes=2", *quick)
+    assert [each.returncode for each in done] == [0, 0], done
+    run = run_of(tmp_path)
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+    record = json.loads((run / "run.json").read_text())
+    assert (record["status"], record["world_size"]) == ("completed", 4)
+    assert sorted(path.name for path in run.glob("*.log")) == [
+        "train.log",
+        *(f"train_ddp_process_{rank}.log" for rank in (1, 2, 3)),
+    ]
+    assert "a step sees 20 samples: 4 processes x 5" in (run / "train.log").read_text()
+    assert (run / ".hydra" / "config.yaml").exists()
+    assert sum("completed in" in each.stdout for each in done) == 1  # one of them tells
+
+
+def test_what_torchrun_started_must_fit_the_config(tmp_path: Path) -> None:
+    (done,) = agents(1, "experiment=points", "trainer=cpu")
+    rule = "trainer.devices x trainer.num_nodes must be 2 (the processes started here), got 1 x 1"
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"error: {rule}\n")
+    assert done.stderr.count(rule) == 1
+    assert not list(tmp_path.glob("outputs/**/*"))
+
+
+def test_a_sweep_job_in_an_allocation_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranks.cluster() is None
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
+    assert ranks.cluster() is None
+
+
+def test_config_without_a_launcher_is_for_one_machine(composed: Compose) -> None:
+    found = problems(composed("experiment=points", "trainer=ddp_cpu", "trainer.num_nodes=2"))
+    assert found == ["trainer.num_nodes must be 1 unless torchrun or srun starts the processes, got 2"]
