@@ -201,6 +201,23 @@ def test_other_precisions_learn_about_the_same(precision: str, tiny_mnist: list[
     assert math.isfinite(metrics["test/loss"])
 
 
+@pytest.mark.parametrize(("precision", "loss"), [("64-true", 1e-4), ("bf16-mixed", 0.01), ("bf16-true", 0.15)])
+def test_points_in_other_precisions_end_near_the_reference(precision: str, loss: float, composed: Compose) -> None:
+    metrics = train(composed("experiment=points", "trainer=cpu", "callbacks=none", f"trainer.precision={precision}"))
+    assert metrics["train/loss"] == pytest.approx(0.06534, abs=loss + 1e-3)  # the mean over the last 50 steps
+    assert metrics["test/acc"] == pytest.approx(0.985, abs=0.02)
+
+
+def test_half_precision_on_a_cpu_says_what_it_does(tiny_mnist: list[str], composed: Compose) -> None:
+    with pytest.warns(UserWarning, match="fp16 is not supported on CPU. Using `precision='bf16-mixed'` instead"):
+        train(
+            composed("experiment=points", "trainer=cpu", "callbacks=none", "trainer.precision=16-mixed", "test=false")
+        )
+    assert json.loads((only_run("points") / "run.json").read_text())["precision"] == "bf16-mixed"
+    with pytest.raises(FloatingPointError, match=r"eps is 0 in it: try trainer.precision=bf16-true"):
+        train(composed(*tiny_mnist, "trainer.precision=16-true"))
+
+
 @pytest.mark.parametrize("debug", ["fast", "limit", "overfit", "default", "profiler"])
 def test_debug_options_run(debug: str, tiny_mnist: list[str], composed: Compose) -> None:
     overrides = [override for override in tiny_mnist if "max_epochs" not in override]

@@ -14,6 +14,7 @@ from torchmetrics.aggregation import MaxMetric, MinMetric
 from backlit.models.mlp import MLP, Activation, Initialization
 
 Stage = Literal["train", "val", "test"]
+Compile = bool | Literal["reduce-overhead", "max-autotune"]
 
 # What the progress bar shows.
 BAR = ("train/loss", "val/loss", "val/acc")
@@ -37,7 +38,8 @@ class Classifier(lightning.LightningModule):
         optimizer: Makes the optimizer from the parameters; None for Adam as PyTorch has it.
         scheduler: Makes Lightning's scheduler config from the optimizer and the total number of optimizer steps
             (see `backlit.models.schedulers`); None for a constant learning rate.
-        compile: Compile the network with `torch.compile`; worth it on a GPU.
+        compile: Compile the network with `torch.compile`, in this mode if one is named; "reduce-overhead" replays CUDA
+            graphs. Worth it on a GPU.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Classifier(lightning.LightningModule):
         scores: MetricCollection,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., dict[str, Any]] | None = None,
-        compile: bool = False,
+        compile: Compile = False,
     ) -> None:
         super().__init__()
         self.net = net
         if compile:
-            self.net.compile()
+            self.net.compile(mode=None if compile is True else compile)
+        # CUDA graphs, which that mode records, write every step's results to the same place.
+        self._keeps_copies = compile == "reduce-overhead"
         self.make_optimizer = torch.optim.Adam if optimizer is None else optimizer
         self.make_scheduler = scheduler
         # Accuracy is what a training curve is read for; the others need a sort of all scores and wait for validation.
@@ -87,6 +91,8 @@ class Classifier(lightning.LightningModule):
     def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
         inputs, targets = batch
         logits = self(inputs)
+        if self._keeps_copies:
+            logits = logits.clone()
         loss = self.loss(logits, targets)
         self._steps[stage].append((loss.detach(), logits.detach(), targets))
         return loss
@@ -241,7 +247,7 @@ class MulticlassClassifier(Classifier):
         activation: Activation = "relu",
         dropout: float = 0.0,
         initialization: Initialization = "default",
-        compile: bool = False,
+        compile: Compile = False,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
@@ -300,7 +306,7 @@ class BinaryClassifier(Classifier):
         activation: Activation = "relu",
         dropout: float = 0.0,
         initialization: Initialization = "default",
-        compile: bool = False,
+        compile: Compile = False,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
