@@ -241,6 +241,7 @@ def _build(cfg: DictConfig) -> Iterator[str]:
     for group in ("callbacks", "logger"):
         for name, node in cfg[group].items():
             yield from make(f"{group}.{name}", functools.partial(instantiate, node, _convert_="all"))
+    yield from make("checkpoint", functools.partial(instantiate, cfg.checkpoint, path="last.ckpt"))
     if "model" in built:
         make_optimizer, make_scheduler = build_partial(cfg.optimizer), build_partial(cfg.scheduler)
         if make_optimizer is not None and 0 < cfg.optimizer.get("lr", 1) < math.inf:

@@ -6,6 +6,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sys
 import tempfile
 import traceback
@@ -27,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from backlit.ranks import RankError, cluster, is_launched, shared
-from backlit.run import brief, from_here, new_directory, now, read_sweep, write_json
+from backlit.run import Run, brief, clear, from_here, latest_run, new_directory, now, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"
@@ -39,6 +40,8 @@ _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm
 # The sweep of this process: its directory, and whether it was there before.
 _sweep_dir: Path | None = None
 _is_resumed = False
+# The run that goes on in this process.
+_resumed_run: Path | None = None
 
 
 def _job_name(number: int, overrides: str) -> str:
@@ -188,6 +191,10 @@ class CheckFirst(Callback):
     def _reserve(self, config: DictConfig, kind: str, key: str) -> Path:
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+        if chosen and kind == "run" and wanted == _resumed_run:
+            if not (wanted / "checkpoints" / "last.ckpt").exists():
+                clear(wanted)  # it starts anew
+            return wanted
         if chosen and any(wanted.glob("run.json" if kind == "run" else "*/run.json")):
             hint = f"; to go on with it: -m resume={from_here(wanted)}" if kind == "sweep" else ""
             raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one{hint}"])
@@ -223,18 +230,55 @@ def go_on(arguments: list[str]) -> list[str]:
     wanted = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
     if not wanted:
         return arguments
-    if not {"-m", "--multirun"} & set(arguments):
-        raise ConfigError([f"resume goes on with a sweep and needs -m: backlit-train -m resume={wanted[-1]}"])
     given = [argument for argument in arguments if not argument.startswith("resume=")]
+    if not {"-m", "--multirun"} & set(arguments):
+        return _go_on_with_run(wanted[-1], given)
     found, before = _find_sweep(wanted[-1], given)
     if not read_sweep(found)["jobs"]:
         why = "another launcher ran it, or it was stopped before its first job"
         raise ConfigError([f"resume must be a sweep whose jobs are known, got {found}: {why}"])
     _sweep_dir, _is_resumed = found, True
+    return _merged(before, [argument for argument in given if argument not in ("-m", "--multirun")])
+
+
+def _merged(before: list[str], given: list[str]) -> list[str]:
+    """Return a command's arguments with others in the place of those that are about the same."""
     flags, overrides = _parted(before)
-    more_flags, more_overrides = _parted([argument for argument in given if argument not in ("-m", "--multirun")])
+    more_flags, more_overrides = _parted(given)
     merged = {override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *more_overrides]}
     return [*flags, *more_flags, *merged.values()]
+
+
+def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
+    """Return the arguments with which a run goes on: its own, what is given now, and its last checkpoint.
+
+    Raises:
+        ConfigError: If there is no such run, or if nothing is left for it to do.
+    """
+    global _resumed_run
+    try:
+        directory = latest_run(Path("outputs"), with_checkpoint=False) if wanted == "latest" else Path(wanted)
+        run = Run.read(directory)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError([f"resume={wanted}: {error}"]) from None
+    if run is None:
+        sweep = f"; to go on with the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
+        raise ConfigError([f"resume must be a run directory or 'latest', got {wanted}, which has no run.json{sweep}"])
+    if run.status == "running":
+        where = f"process {run.record.get('pid')} on {run.record.get('host')}"
+        raise ConfigError([f"resume must be a run that has ended, got {from_here(directory)}: {where} runs it"])
+    if run.status == "completed" and not given:
+        longer = f"backlit-train resume={from_here(directory)} trainer.max_epochs=..."
+        raise ConfigError(
+            [f"resume must be a run that is not completed, got {from_here(directory)}; for more: {longer}"]
+        )
+    _resumed_run = directory
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    merged = _merged(shlex.split(run.record["command"])[1:], given)
+    kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
+    if checkpoint.exists():
+        kept = [*(a for a in kept if not a.startswith("ckpt_path=")), f"ckpt_path={quoted(str(checkpoint))}"]
+    return [*kept, f"hydra.run.dir={quoted(str(directory))}"]
 
 
 def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -290,6 +334,7 @@ def quiet_lightning() -> None:
         "The number of training batches .* is smaller than the logging interval",  # records span epochs
         "You requested to overfit but enabled train dataloader shuffling",  # and it is turned off, as it should
         "The `srun` command is available on your system but is not used",  # README says when it is wanted
+        "Checkpoint directory .* exists and is not empty",  # that of a run that goes on
         "The dirpath has changed from",  # ckpt_path of one run, directory of another
     ):
         warnings.filterwarnings("ignore", message)
@@ -328,8 +373,8 @@ def command(
 
     if check is not None:
         told.check = check  # type: ignore[attr-defined]
-    global _sweep_dir, _is_resumed
-    _sweep_dir, _is_resumed, all_completed = None, False, True
+    global _sweep_dir, _is_resumed, _resumed_run
+    _sweep_dir, _is_resumed, _resumed_run, all_completed = None, False, None, True
     try:
         sys.argv[1:] = go_on(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()

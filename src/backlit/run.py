@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -109,6 +110,22 @@ def interrupted_by(error: BaseException | None) -> str | None:
     return "SIGTERM" if type(error).__name__ == "SIGTERMException" else None
 
 
+def _attempts(path: Path) -> list[dict[str, Any]]:
+    """Return, for a run that goes on, how it went before: what ``run.json`` said then, a dict for each time."""
+    try:
+        before = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    attempts: list[dict[str, Any]] = before.pop("attempts", [])
+    took = before.get("duration_s")
+    if took is not None:
+        before["duration_s"] = round(took - sum(attempt["duration_s"] or 0 for attempt in attempts), 3)
+    if before.get("status") == "running":
+        before["status"] = "interrupted"  # without a chance to say so
+    told = ("command", "overrides", "world_size", "first_step", "status", "started", "ended", "duration_s", "error")
+    return [*attempts, {name: before.get(name) for name in told}]
+
+
 class RunRecord:
     """Keeps ``run.json`` true: ``running`` from the first moment, then how the run ended.
 
@@ -122,6 +139,8 @@ class RunRecord:
     def __init__(self, directory: Path, *, seed: int, overrides: list[str], **facts: Any) -> None:
         self.path = directory / "run.json"
         self._begin = monotonic()
+        attempts = _attempts(self.path)
+        self._before = sum(attempt["duration_s"] or 0 for attempt in attempts)
         self.content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -136,6 +155,7 @@ class RunRecord:
             "ended": None,
             "duration_s": None,
             "error": None,
+            "attempts": attempts,
         }
         write_json(self.path, self.content)
 
@@ -155,7 +175,7 @@ class RunRecord:
         self.content |= {
             "status": "completed" if error is None else "interrupted" if signal else "failed",
             "ended": now(),
-            "duration_s": round(monotonic() - self._begin, 3),
+            "duration_s": round(self._before + monotonic() - self._begin, 3),
             "error": None if error is None else signal or f"{type(error).__name__}: {error}",
         }
         write_json(self.path, self.content)
@@ -303,17 +323,29 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     return content
 
 
-def latest_run(outputs: Path) -> Path:
-    """Return the directory under `outputs`, a run's or a sweep's job's, that was written to last and has a checkpoint.
+def clear(directory: Path) -> None:
+    """Clear away what a run has left from which nothing can go on; its log stays."""
+    for name in ("checkpoints", "plots", "tensorboard"):
+        shutil.rmtree(directory / name, ignore_errors=True)
+    for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def latest_run(outputs: Path, *, with_checkpoint: bool = True) -> Path:
+    """Return the directory under `outputs`, a run's or a sweep's job's, that was written to last.
+
+    Args:
+        outputs: Where runs are put.
+        with_checkpoint: Only one that has a checkpoint.
 
     Raises:
         FileNotFoundError: If there is none.
     """
     records = [*outputs.glob("*/runs/*/run.json"), *outputs.glob("*/sweeps/*/*/run.json")]
     for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
-        if any(record.parent.glob("checkpoints/*.ckpt")):
+        if not with_checkpoint or any(record.parent.glob("checkpoints/*.ckpt")):
             return record.parent
-    raise FileNotFoundError(f"there is no run with a checkpoint in {outputs.resolve()}")
+    raise FileNotFoundError(f"there is no run{' with a checkpoint' * with_checkpoint} in {outputs.resolve()}")
 
 
 def from_here(path: Path) -> str:

@@ -8,7 +8,6 @@ import gc
 import importlib
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -27,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import ConfigError, JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.run import Run, brief, end_record, from_here, read_sweep, write_json
+from backlit.run import Run, brief, clear, end_record, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)
@@ -323,10 +322,7 @@ def _make_ready(job: Job) -> None:
         with open_dict(job.config):
             job.config.ckpt_path = str(checkpoint)
     elif (job.directory / "run.json").exists():
-        for name in ("checkpoints", "plots", "tensorboard"):
-            shutil.rmtree(job.directory / name, ignore_errors=True)
-        for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
-            (job.directory / name).unlink(missing_ok=True)
+        clear(job.directory)
 
 
 def _run(

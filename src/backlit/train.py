@@ -86,6 +86,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         # From this, others tell how far the run is.
         plan = functools.partial(_write_plan, record)
         trainer.callbacks.append(LambdaCallback(on_train_start=plan))  # type: ignore[attr-defined]
+    if cfg.train and (done := _steps_done(cfg, run_dir)) and trainer.is_global_zero:
+        log.info("goes on at step %d: %s", done, from_here(run_dir))
     # All processes start from the same weights; from here on, what is random is to differ between them.
     trainer.callbacks.append(LambdaCallback(on_train_start=_seed_rank))  # type: ignore[attr-defined]
     boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
@@ -180,12 +182,11 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
             logger.steps_done = done
     if not cfg.trainer.fast_dev_run:
         loggers.insert(0, MetricsCSV(run_dir / "metrics.csv", steps_done=done))
-        # Two callbacks: one with save_last=True would write last.ckpt only when the best has changed.
         directory = run_dir / "checkpoints"
         if cfg.trainer.limit_val_batches != 0 and getattr(datamodule, "val_size", None) != 0:
             monitored = {"monitor": cfg.optimized_metric, "mode": cfg.optimized_mode}
             callbacks.append(ModelCheckpoint(directory, "best", **monitored, enable_version_counter=False))
-        callbacks.append(ModelCheckpoint(directory, "last", save_on_train_epoch_end=True, enable_version_counter=False))
+        callbacks.append(instantiate(cfg.checkpoint, path=directory.resolve() / "last.ckpt"))
     shows_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
     more: dict[str, Any] = {}
     # By its name alone Lightning would give the profile to a log that is kept quiet here.
@@ -250,7 +251,8 @@ def _fit_and_test(
         elif cfg.train and not best and trainer.is_global_zero:
             log.info("no validation took place, so there is no best checkpoint; the last weights are tested")
         trainer.test(model, datamodule, ckpt_path=tested, weights_only=True if tested else None, verbose=False)
-        metrics |= {name: (value, _relative(tested, run_dir)) for name, value in _measured(trainer).items()}
+        tests = {name: value.item() for name, value in trainer.callback_metrics.items()}
+        metrics |= {name: (value, _relative(tested, run_dir)) for name, value in tests.items()}
         _save(run_dir, trainer, metrics, tested)
     return metrics, trainer.global_step
 
@@ -291,8 +293,17 @@ def _save(run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str
 
 def _checkpoints(trainer: "Trainer") -> tuple[str | None, str | None]:
     """Return the paths of the best checkpoint (None without validation) and of the last (None in a fast_dev_run)."""
-    paths = {Path(callback.best_model_path).stem: callback.best_model_path for callback in trainer.checkpoint_callbacks}  # type: ignore[attr-defined]
-    return paths.get("best"), paths.get("last")
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from backlit.callbacks import LastCheckpoint
+
+    best, last = None, None
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, LastCheckpoint):
+            last = str(callback.path)
+        elif isinstance(callback, ModelCheckpoint):
+            best = callback.best_model_path or None
+    return best, last
 
 
 def _measured(trainer: "Trainer") -> dict[str, float]:

@@ -117,7 +117,11 @@ class Classifier(lightning.LightningModule):
         """Keep what the metrics need."""
         self._step(batch, "test")
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def configure_callbacks(self) -> list[lightning.Callback]:
+        """Return what records; callbacks come before those that save, so that a checkpoint has its step's records."""
+        return [_Recorder()]
+
+    def record_step(self) -> None:
         """Record the training loss every ``log_every_n_steps`` optimizer steps."""
         every, step = self.trainer.log_every_n_steps, self.global_step  # type: ignore[attr-defined]
         # While gradients accumulate, several batches see the same global_step: only the first may record.
@@ -129,9 +133,31 @@ class Classifier(lightning.LightningModule):
             assert isinstance(loss, Tensor)
             self._record({"train/loss": loss}, lr=self.trainer.optimizers[0].param_groups[0]["lr"])
 
-    def on_train_epoch_end(self) -> None:
+    def record_epoch(self) -> None:
         """Record the epoch's mean loss and its accuracy."""
         self._record(self._measure("train"))
+
+    def measured(self) -> dict[str, Any]:
+        """Return, as plain data, what training has given since the last records."""
+        steps, unrecorded = self._steps["train"], self._losses_since_record
+        return {
+            "steps": [torch.stack([step[0] for step in steps]), *(torch.cat([s[i] for s in steps]) for i in (1, 2))]
+            if steps
+            else None,
+            "sizes": [len(targets) for _, _, targets in steps],
+            "unrecorded": torch.stack(unrecorded) if unrecorded else None,
+            "recorded_at": self._recorded_at,
+        }
+
+    def go_on_measuring(self, measured: dict[str, Any]) -> None:
+        """Take up what `measured` has returned."""
+        if measured["steps"] is not None:
+            losses, logits, targets = (part.to(self.device) for part in measured["steps"])
+            sizes = measured["sizes"]
+            self._steps["train"] = list(zip(losses, logits.split(sizes), targets.split(sizes), strict=True))
+        if measured["unrecorded"] is not None:
+            self._losses_since_record = list(measured["unrecorded"].to(self.device))
+        self._recorded_at = measured["recorded_at"]
 
     def on_validation_epoch_end(self) -> None:
         """Record the validation metrics and the best so far."""
@@ -218,6 +244,16 @@ class Classifier(lightning.LightningModule):
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps)}
+
+
+class _Recorder(lightning.Callback):
+    """Lets a `Classifier` record."""
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        pl_module.record_step()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.record_epoch()
 
 
 class MulticlassClassifier(Classifier):

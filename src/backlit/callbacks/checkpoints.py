@@ -1,0 +1,144 @@
+"""What a run goes on from: ``last.ckpt``, with all that a bit-identical continuation takes."""
+
+import random
+import signal
+import threading
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import numpy
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from backlit.models import Classifier
+
+
+class LastCheckpoint(Checkpoint):
+    """A checkpoint after every epoch and, within one, every so many steps or minutes; also when a signal ends the run.
+
+    Beside what Lightning keeps, every checkpoint gets the state of each process: its random generators, and what has
+    been measured since the last record.
+
+    Never at a batch that a validation follows: the records of a checkpoint's step are then all behind it, and a run
+    that goes on from there repeats none.
+
+    Args:
+        path: The file.
+        every_n_steps: Optimizer steps from one to the next; None for none by steps.
+        every_n_minutes: Minutes from one to the next; None for none by time.
+
+    Raises:
+        ValueError: If one of them is not > 0.
+    """
+
+    def __init__(self, path: Path, *, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
+        for name, value in (("every_n_steps", every_n_steps), ("every_n_minutes", every_n_minutes)):
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be > 0 or null, got {value}")
+        self.path = Path(path)
+        self.every_n_steps = every_n_steps
+        self.every_n_minutes = every_n_minutes
+        self._processes: list[dict[str, Any]] = []
+        self._interrupted = False
+        self._before: Any = None
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Add the state of each process."""
+        state = _state(pl_module)
+        states: list[Any] = [state]
+        if trainer.world_size > 1:
+            states = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, state)
+        checkpoint["processes"] = states
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep them until training starts: what comes before draws numbers too."""
+        self._processes = checkpoint.get("processes", [])
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with that state; take Ctrl-C, which is to wait for the end of a batch."""
+        if len(self._processes) == trainer.world_size:
+            _restore(pl_module, self._processes[trainer.global_rank])
+        self._processes = []
+        # Where a scheduler has asked for the number of steps, Lightning made the loader before it had its state, and
+        # forgets to hand it over. The loader begins with its first batch, so now is in time.
+        trainer.fit_loop._load_combined_loader_states()
+        self._saved_at, self._saved_step = monotonic(), trainer.global_step
+        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self._interrupted:  # the second time: at once
+            raise KeyboardInterrupt
+        self._interrupted = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save, if it is time."""
+        if not (self._interrupted or trainer.received_sigterm or self._is_due(trainer, batch_idx)):
+            return
+        alone = trainer.world_size == 1
+        every = trainer.val_check_batch
+        validates = trainer.is_last_batch or (isinstance(every, int) and (batch_idx + 1) % every == 0)
+        # Gradients that accumulate are in no checkpoint. Several processes get a signal at different steps.
+        if validates or trainer.fit_loop._should_accumulate() or (trainer.received_sigterm and not alone):
+            return
+        self._save(trainer)
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
+        if self.every_n_steps and trainer.global_step - self._saved_step >= self.every_n_steps:
+            return True
+        if self.every_n_minutes is None:
+            return False
+        is_late = monotonic() - self._saved_at >= 60 * self.every_n_minutes
+        if trainer.world_size > 1:
+            # Their clocks differ; asking at every batch would cost a collective call each.
+            return (batch_idx + 1) % 50 == 0 and bool(trainer.strategy.broadcast(is_late))
+        return is_late
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save."""
+        self._save(trainer)
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _save(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at, self._saved_step = monotonic(), trainer.global_step
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave Ctrl-C as it was."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+
+def _state(pl_module: LightningModule) -> dict[str, Any]:
+    """Return, as plain data, what Lightning does not keep of a process."""
+    version, internal, gauss = random.getstate()
+    generator: Any = numpy.random.get_state()
+    name, keys, *rest = generator
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, keys.tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if pl_module.device.type == "cuda" else None,
+        "measured": pl_module.measured() if isinstance(pl_module, Classifier) else None,
+    }
+
+
+def _restore(pl_module: LightningModule, state: dict[str, Any]) -> None:
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and pl_module.device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"])
+    if state["measured"] is not None and isinstance(pl_module, Classifier):
+        pl_module.go_on_measuring(state["measured"])
