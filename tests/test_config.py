@@ -126,6 +126,7 @@ BAD = {
     "~scheduler": "scheduler must be there; switch it off with scheduler=none where there is such an option",
     "trainer.profiler=foo": "trainer: ",
     "process_timeout=0": "process_timeout must be > 0 (seconds), got 0",
+    "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": "trainer.strategy must not fork a process that has computed before",
     "trainer=cpu trainer.strategy=fsdp": "The strategy `fsdp` requires a GPU accelerator",
     "trainer.precision=transformer-engine": "trainer: Requirement 'transformer_engine",

@@ -61,9 +61,10 @@ def test_two_processes_learn_what_one_learns(
     assert two["checkpoint"] == one["checkpoint"]
     assert Run.read(both).record["world_size"] == 2  # type: ignore[union-attr]
     written = [path.name for path in both.rglob("*") if path.is_file()]
-    assert len([name for name in written if "tfevents" in name and not name.endswith(".end")]) == (
-        1 if "spawn" not in "".join(overrides) else 2
-    )
+    # Where the processes are spawned, the one that spawns begins the events, and one of them goes on.
+    streams = 2 if "trainer.strategy=ddp_spawn" in overrides else 1
+    assert len([name for name in written if "tfevents" in name and not name.endswith(".end")]) == streams
+    assert (both / "train_ddp_process_1.log").exists()
     assert (both / "train.log").read_text().count("completed in") == 1
 
 
@@ -83,7 +84,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
 @pytest.mark.parametrize(
     ("which", "number", "reason"),
     [
-        ("other", signal.SIGKILL, "RankError: process 1 was killed by SIGKILL, its log is "),
+        ("other", signal.SIGKILL, "RankError: process 1 was killed by SIGKILL ("),
         ("other", signal.SIGSTOP, "RankError: another process is gone or does not answer ("),
         ("first", signal.SIGKILL, "was killed, or the system ended it"),
     ],
@@ -160,6 +161,28 @@ def test_a_sweep_job_in_an_allocation_is_no_part_of_it(monkeypatch: pytest.Monke
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("SLURM_JOB_NAME", "sweep")
     assert ranks.cluster() is None
+
+
+def test_a_process_without_a_sample_takes_part_after_a_resume(run_command: RunCommand, tmp_path: Path) -> None:
+    one_left = [
+        *UNEVEN[:3],
+        "trainer=ddp_cpu",
+        "callbacks=none",
+        "trainer.val_check_interval=4",
+        "trainer.max_epochs=1",
+    ]
+    one_left += ["data.passes_per_epoch=1", "process_timeout=30"]
+    assert run_command("backlit-train", *one_left, "hydra.run.dir=first").returncode == 0
+    done = run_command("backlit-train", *one_left, "hydra.run.dir=second", "ckpt_path=first/checkpoints/best.ckpt")
+    assert done.returncode == 0, done.stdout + done.stderr
+    of_epoch = [row for row in read_rows(tmp_path / "second" / "metrics.csv") if "train/acc" in row]
+    assert [row["step"] for row in of_epoch] == [5]
+
+
+def test_a_sweep_inside_torchrun_is_refused(tmp_path: Path) -> None:
+    (done,) = agents(1, "-m", "experiment=points", "optimizer.lr=0.1,0.2")
+    assert "error: -m must not run under torchrun or srun" in done.stderr
+    assert not list(tmp_path.glob("outputs/**/*"))
 
 
 def test_config_without_a_launcher_is_for_one_machine(composed: Compose) -> None:

@@ -252,7 +252,7 @@ def _build(cfg: DictConfig) -> Iterator[str]:
         yield from _check_fit(built["data"], built["model"])
         yield from _check_metrics(cfg, built["data"], built["model"])
     if "data" in built and "trainer" in built:
-        yield from _check_processes(built["data"], built["trainer"])
+        yield from _check_processes(cfg, built["data"], built["trainer"])
         yield from make("data", built["data"].prepare_data)
 
 
@@ -280,9 +280,9 @@ def _check_metrics(cfg: DictConfig, datamodule: Any, model: Any) -> Iterator[str
         yield f"scheduler.monitor must be {rule}, got {cfg.scheduler.monitor!r}"
 
 
-def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
-    """Yield a line if there are more processes than the machine can hold, or if they do not divide the batch."""
-    cores = os.cpu_count() or 1
+def _check_processes(cfg: DictConfig, datamodule: Any, trainer: Any) -> Iterator[str]:
+    """Yield a line for each thing that cannot be divided among the processes, or if the machine cannot hold them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if isinstance(trainer.accelerator, CPUAccelerator) and trainer.num_devices > cores:
         yield f"trainer.devices must be <= {cores} (the CPU cores here), got {trainer.num_devices}"
     processes = trainer.num_devices * trainer.num_nodes
@@ -298,6 +298,10 @@ def _check_processes(datamodule: Any, trainer: Any) -> Iterator[str]:
         and trainer.strategy.launcher._start_method == "fork"
     ):
         yield "trainer.strategy must not fork a process that has computed before; ddp and ddp_spawn do not"
+    for name in ("train_size", "val_size", "test_size"):
+        size = cfg.data.get(name)
+        if isinstance(size, int) and size < processes and (size or name != "val_size"):
+            yield f"data.{name} must be >= {processes} (the processes){' or 0' * (name == 'val_size')}, got {size}"
     batch = getattr(datamodule, "batch_size", None)
     if isinstance(batch, int) and batch % processes:
         yield f"data.batch_size must be divisible by the number of processes ({processes}), got {batch}"

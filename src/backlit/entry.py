@@ -160,6 +160,8 @@ class CheckFirst(Callback):
         """
         global _sweep_dir
         with _exits():
+            if cluster() is not None:
+                raise ConfigError(["-m must not run under torchrun or srun: start a sweep once; it starts its jobs"])
             if not _is_resumed:
                 self._reserve(config, "sweep", "hydra.sweep.dir")
                 _sweep_dir = Path(config.hydra.sweep.dir)
@@ -274,7 +276,7 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
         )
     _resumed_run = directory
     checkpoint = directory / "checkpoints" / "last.ckpt"
-    merged = _merged(shlex.split(run.record["command"])[1:], given)
+    merged = _merged(run.record.get("arguments") or shlex.split(run.record["command"])[1:], given)
     kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
     if checkpoint.exists():
         kept = [*(a for a in kept if not a.startswith("ckpt_path=")), f"ckpt_path={quoted(str(checkpoint))}"]

@@ -113,12 +113,14 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
     Raises:
         RankError: If one of them has ended, or has not answered in time.
     """
+    import torch
     from lightning.pytorch.strategies.launchers import subprocess_script
 
     if hasattr(trainer.strategy, "_timeout"):
         trainer.strategy._timeout = timedelta(seconds=timeout)
     # Lightning's own would kill this process too, without a word; nothing would be written down.
-    watch: Any = functools.partial(_watch, run_dir)
+    over = threading.Event()
+    watch: Any = functools.partial(_watch, run_dir, over)
     subprocess_script._launch_process_observer = watch  # type: ignore[attr-defined]
     if is_launched() or cluster() is not None:
         threading.Thread(target=_end_with_parent, args=[os.getppid(), run_dir], daemon=True).start()
@@ -140,9 +142,17 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
         if trainer.global_rank:
             time.sleep(0.5)  # the first process may just be ending
             problem = _end_for_first(run_dir)
+            if problem is None and is_launched():
+                problem = _end_silent_first(run_dir)
         raise RankError(f"{problem or 'another process is gone or does not answer'} ({_brief(error)})") from error
     finally:
+        over.set()
         _end(processes, patience)
+        if processes:  # so that another run in this process starts like the first
+            if torch.distributed.is_initialized():
+                torch.distributed.destroy_process_group()
+            for name in ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+                os.environ.pop(name, None)
 
 
 def _end_for_first(run_dir: Path) -> str | None:
@@ -155,43 +165,59 @@ def _end_for_first(run_dir: Path) -> str | None:
     return problem
 
 
+def _end_silent_first(run_dir: Path) -> str | None:
+    """End the first process, this one's parent, if it hangs: otherwise it ends this one within seconds."""
+    parent = os.getppid()
+    time.sleep(PATIENCE)
+    if os.getppid() != parent:
+        return _end_for_first(run_dir)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(parent, signal.SIGKILL)
+    end_record(run_dir, "failed", f"RankError: the first process ({parent}) did not answer", [])
+    return f"the first process ({parent}) did not answer"
+
+
 def _is_about_others(error: Exception) -> bool:
     """Tell whether an exception comes from talking to the other processes."""
     from torch.distributed import DistError
+    from torch.multiprocessing.spawn import ProcessException
 
     of_gloo = ("gloo", "pair closure")  # it has no exception of its own
-    return isinstance(error, DistError) or (
+    return isinstance(error, DistError | ProcessException) or (
         isinstance(error, RuntimeError) and any(words in str(error).lower() for words in of_gloo)
     )
 
 
 def _brief(error: BaseException) -> str:
     """Return the first sentence of a message, without the place in gloo's source that it comes from."""
-    return re.sub(r"^\[[^]]*\] ", "", str(error).strip()).partition("\n")[0].partition(". This ")[0]
+    lines = re.sub(r"^\[[^]]*\] ", "", str(error).strip()).splitlines()
+    # What a spawned process has raised comes with its traceback.
+    told = [line for line in lines if line and not line[0].isspace()]
+    return told[-1 if "Traceback" in str(error) else 0].partition(". This ")[0]
 
 
 def _who_is_gone(processes: "list[subprocess.Popen[bytes]]", run_dir: Path) -> str | None:
-    """Return which of the processes that this one has started has ended; None if all run."""
+    """Return which of the processes that this one has started has ended badly; None if none has."""
     deadline = time.monotonic() + 1  # its connections end a little before it does
     while processes and time.monotonic() < deadline and all(process.poll() is None for process in processes):
         time.sleep(0.05)
     for rank, process in enumerate(processes, start=1):
         if code := process.poll():
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            logs = sorted(run_dir.glob(f"*_ddp_process_{rank}.log"))
-            return f"process {rank} was {how}" + (f", its log is {logs[0]}" if logs else "")
+            how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            logs = [log for log in run_dir.glob(f"*_ddp_process_{rank}.log") if log.stat().st_size]
+            return f"process {rank} {how}" + (f", its log is {logs[0]}" if logs else "")
     return None
 
 
-def _watch(run_dir: Path, processes: "list[subprocess.Popen[bytes]]") -> None:
+def _watch(run_dir: Path, over: threading.Event, processes: "list[subprocess.Popen[bytes]]") -> None:
     """See to it, in a thread, that this process ends if one of the others does, even where it waits for it forever."""
 
     def watch() -> None:
-        while all(process.poll() is None for process in processes):
-            time.sleep(0.5)
-        if not any(process.poll() for process in processes):
+        while not any(process.poll() for process in processes):
+            if over.wait(0.5):
+                return
+        if over.wait(PATIENCE):  # as a rule this process notices by itself
             return
-        time.sleep(PATIENCE)  # as a rule this process has noticed by itself, and is gone by now
         problem = f"RankError: {_who_is_gone(processes, run_dir)}"
         log.error("failed: %s", problem)
         end_record(run_dir, "failed", problem, [])

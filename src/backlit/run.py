@@ -110,6 +110,14 @@ def interrupted_by(error: BaseException | None) -> str | None:
     return "SIGTERM" if type(error).__name__ == "SIGTERMException" else None
 
 
+def _program() -> list[str]:
+    """Return how the command that runs was typed."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if module is not None and module.name.startswith("backlit."):
+        return ["python", "-m", module.name]
+    return [Path(sys.argv[0]).name]
+
+
 def _attempts(path: Path) -> list[dict[str, Any]]:
     """Return, for a run that goes on, how it went before: what ``run.json`` said then, a dict for each time."""
     try:
@@ -143,7 +151,8 @@ class RunRecord:
         self._before = sum(attempt["duration_s"] or 0 for attempt in attempts)
         self.content: dict[str, Any] = {
             "status": "running",
-            "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": shlex.join([*_program(), *sys.argv[1:]]),
+            "arguments": sys.argv[1:],
             "seed": seed,
             "overrides": overrides,
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.entry import check_in_process, command, quiet_lightning
-from backlit.ranks import together
+from backlit.ranks import is_launched, together
 from backlit.run import RunRecord, from_here, interrupted_by, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
@@ -63,8 +63,11 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     from backlit.loggers import TensorBoardLogger
 
     quiet_lightning()
-    if run_dir is None:
+    if run_dir is None and is_launched():
+        run_dir = Path(os.environ["BACKLIT_RUN_DIR"])
+    elif run_dir is None:
         run_dir = new_directory(Path("outputs", cfg.task_name, "runs", f"{datetime.now():%Y-%m-%d_%H-%M-%S}"))
+        os.environ["BACKLIT_RUN_DIR"] = str(run_dir.resolve())  # for processes that this one starts
     cfg = OmegaConf.merge(cfg, {"output_dir": str(run_dir)})  # type: ignore[assignment]
     if not HydraConfig.initialized():  # called from Python
         (run_dir / ".hydra").mkdir(exist_ok=True)
@@ -144,10 +147,12 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
 
 def _seed_rank(trainer: "Trainer", model: "LightningModule") -> None:
     """Let each process drop and augment in its own way."""
+    import numpy
     import torch
 
     if trainer.global_rank:
-        torch.manual_seed(torch.initial_seed() + trainer.global_rank)
+        mixed = numpy.random.SeedSequence([torch.initial_seed(), trainer.global_rank]).generate_state(1, numpy.uint64)
+        torch.manual_seed(int(mixed[0]))
 
 
 def _write_plan(record: RunRecord, trainer: "Trainer", model: "LightningModule") -> None:
@@ -266,18 +271,23 @@ def _work_in_process(
     hydra: Any,
 ) -> tuple[dict[str, tuple[float, str | None]], int]:
     """Do the work in one of the processes that a strategy has spawned, which know nothing of the log yet."""
+    import torch
+
     quiet_lightning()
     if hydra is not None:
-        with open_dict(hydra):
-            if trainer.global_rank:
-                hydra.job.name += f"_ddp_process_{trainer.global_rank}"
+        with read_write(hydra):
+            if trainer.local_rank:
+                hydra.job.name += f"_ddp_process_{trainer.local_rank}"
                 hydra.job_logging.root.handlers = ["file"]
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})  # type: ignore[assignment]
         configure_log(hydra.job_logging)
     trainer.strategy._launcher = None  # these are the processes
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()  # what a process is sent lies in memory that all of them share
-    return _fit_and_test(cfg, run_dir, trainer, model, datamodule)
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()  # what a process is sent lies in memory that all of them share
+    result = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
+    trainer.strategy.barrier()
+    torch.distributed.destroy_process_group()  # its threads would abort a process that exits
+    return result
 
 
 def _save(run_dir: Path, trainer: "Trainer", metrics: dict[str, tuple[float, str | None]], tested: str | None) -> None:

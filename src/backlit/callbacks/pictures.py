@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -71,6 +72,8 @@ class Pictures(Callback):
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
         data = getattr(trainer, "datamodule", None)
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
+            return  # no process has the whole network
         if not (trainer.is_global_zero and isinstance(pl_module, Classifier) and isinstance(data, InMemoryDataModule)):
             return
         samples: TensorPairs | None = getattr(data, part, None)

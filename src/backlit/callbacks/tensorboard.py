@@ -6,12 +6,16 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
 
 def writers(trainer: Trainer) -> list[Any]:
-    """Return the TensorBoard writers of a trainer; none in any process but the first."""
-    if not trainer.is_global_zero:
+    """Return the TensorBoard writers of a trainer; none in any process but the first.
+
+    None either where a process has only a part of the network.
+    """
+    if not trainer.is_global_zero or isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
         return []
     return [logger.experiment for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 

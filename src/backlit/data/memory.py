@@ -107,7 +107,8 @@ class BatchLoader:
         self.rank = rank
         self.world_size = world_size
         self.num_workers = num_workers
-        self.pin_memory = pin_memory
+        # What lies on a GPU already cannot be pinned, and without one there is nothing to pin it for.
+        self.pin_memory = pin_memory and torch.cuda.is_available() and data.inputs.device.type == "cpu"
         self._size = len(data) * passes
         self.epoch = itertools.count().__next__ if epoch is None else epoch
         self._given = 0

@@ -189,9 +189,11 @@ class MNISTDataModule(InMemoryDataModule):
         if self.dataset == "MNIST":
             unpack_mnist(self.data_dir)
             return
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self._read(train=True, download=True)
-            self._read(train=False, download=True)
+            with FileLock(self.data_dir / ".lock"):
+                self._read(train=True, download=True)
+                self._read(train=False, download=True)
         except (URLError, RuntimeError, TimeoutError, ConnectionError) as error:
             folder = self.data_dir / self.dataset / "raw"
             names = [Path(url).name for url, _ in self._resources()]

@@ -103,8 +103,9 @@ class Classifier(lightning.LightningModule):
         if self.trainer.world_size > 1:
             weigh = getattr(self.trainer.train_dataloader, "weight", None)
             weight = 1 if weigh is None else weigh(batch_idx)
-            if weight == 0:
-                self._steps["train"].pop()  # a sample that is there only to take part
+            if weight == 0:  # a sample that is there only to take part
+                kept, logits, targets = self._steps["train"].pop()
+                self._steps["train"].append((kept, logits[:0], targets[:0]))
             loss = loss * weight
         self._losses_since_record.append(loss.detach())
         return loss
