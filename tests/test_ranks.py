@@ -147,12 +147,25 @@ def test_processes_on_two_machines_make_one_run(tmp_path: Path) -> None:
     assert sum("completed in" in each.stdout for each in done) == 1  # one of them tells
 
 
-def test_what_torchrun_started_must_fit_the_config(tmp_path: Path) -> None:
-    (done,) = agents(1, "experiment=points", "trainer=cpu")
-    rule = "trainer.devices x trainer.num_nodes must be 2 (the processes started here), got 1 x 1"
-    assert done.returncode != 0
-    assert done.stderr.startswith(f"error: {rule}\n")
-    assert done.stderr.count(rule) == 1
+@pytest.fixture
+def of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What torchrun tells the second of two processes."""
+    told = {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("of_torchrun")
+def test_what_torchrun_started_must_fit_the_config(composed: Compose) -> None:
+    found = problems(composed("experiment=points", "trainer=cpu"))
+    assert found == ["trainer.devices x trainer.num_nodes must be 2 (the processes started here), got 1 x 1"]
+
+
+@pytest.mark.usefixtures("of_torchrun")
+def test_a_sweep_inside_torchrun_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
+    done = run_command("backlit-train", "-m", "experiment=points", "optimizer.lr=0.1,0.2")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: -m must not run under torchrun or srun")
     assert not list(tmp_path.glob("outputs/**/*"))
 
 
@@ -163,6 +176,7 @@ def test_a_sweep_job_in_an_allocation_is_no_part_of_it(monkeypatch: pytest.Monke
     assert ranks.cluster() is None
 
 
+@pytest.mark.soak
 def test_a_process_without_a_sample_takes_part_after_a_resume(run_command: RunCommand, tmp_path: Path) -> None:
     one_left = [
         *UNEVEN[:3],
@@ -177,12 +191,6 @@ def test_a_process_without_a_sample_takes_part_after_a_resume(run_command: RunCo
     assert done.returncode == 0, done.stdout + done.stderr
     of_epoch = [row for row in read_rows(tmp_path / "second" / "metrics.csv") if "train/acc" in row]
     assert [row["step"] for row in of_epoch] == [5]
-
-
-def test_a_sweep_inside_torchrun_is_refused(tmp_path: Path) -> None:
-    (done,) = agents(1, "-m", "experiment=points", "optimizer.lr=0.1,0.2")
-    assert "error: -m must not run under torchrun or srun" in done.stderr
-    assert not list(tmp_path.glob("outputs/**/*"))
 
 
 def test_config_without_a_launcher_is_for_one_machine(composed: Compose) -> None:

@@ -57,7 +57,12 @@ def assert_same(directory: Path, whole: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "number"), [(MNIST, signal.SIGKILL), (POINTS, signal.SIGINT), (POINTS, signal.SIGTERM)]
+    ("overrides", "number"),
+    [
+        (MNIST, signal.SIGKILL),
+        (POINTS, signal.SIGTERM),
+        pytest.param(POINTS, signal.SIGINT, marks=pytest.mark.soak),
+    ],
 )
 def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(
     overrides: list[str], number: signal.Signals, composed: Compose, run_command: RunCommand, tmp_path: Path

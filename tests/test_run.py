@@ -54,8 +54,8 @@ def test_run_json_says_how_it_ended(
     assert first["command"] == "backlit-train 'model.hidden_sizes=[4, 4]'"
     record.end(error)
     last = json.loads((tmp_path / "run.json").read_text())
-    keys = "status command seed overrides versions git device precision world_size host pid started ended"
-    keys += " duration_s error"
+    keys = "status command arguments seed overrides versions git device precision world_size host pid started ended"
+    keys += " duration_s error attempts"
     assert list(last) == keys.split()
     assert last["status"] == status
     assert (last["error"] is None) == (error is None)

@@ -149,7 +149,9 @@ def test_a_killed_job_is_told_and_resumed(run_command: RunCommand, tmp_path: Pat
     assert steps[-1] == 5000
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+)
 def test_an_interrupted_sweep_leaves_no_process_and_goes_on(
     number: signal.Signals, code: int, run_command: RunCommand, tmp_path: Path
 ) -> None:
