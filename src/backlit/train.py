@@ -276,9 +276,9 @@ def _work_in_process(
     quiet_lightning()
     if hydra is not None:
         with read_write(hydra):
-            rank = getattr(trainer.strategy, "_local_rank", 0)  # the trainer's own ranks are known when it fits
+            rank = int(os.environ["LOCAL_RANK"])  # the trainer knows its ranks when it fits
             if rank:
-                hydra.job.name += f"_ddp_process_{rank}"
+                hydra.job_logging.handlers.file.filename = str(run_dir / f"{hydra.job.name}_ddp_process_{rank}.log")
                 hydra.job_logging.root.handlers = ["file"]
         HydraConfig.instance().cfg = OmegaConf.create({"hydra": hydra})  # type: ignore[assignment]
         configure_log(hydra.job_logging)
