@@ -66,7 +66,9 @@ def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) ->
     assert [record["status"] for record in records(tmp_path)] == ["completed"] * 3
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
+)
 def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "backlit-train"), *QUICK, "trainer.max_epochs=100000"]
     command += ["+callbacks.lines._target_=backlit.callbacks.EpochLines"]

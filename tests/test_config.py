@@ -125,6 +125,8 @@ BAD = {
     "lean_loop=maybe": "lean_loop must be bool, got 'maybe'",
     "~scheduler": "scheduler must be there; switch it off with scheduler=none where there is such an option",
     "trainer.profiler=foo": "trainer: ",
+    "checkpoint.every_n_steps=0": "checkpoint.every_n_steps must be > 0 or null, got 0",
+    "checkpoint.every_n_minutes=soon": "checkpoint.every_n_minutes must be float or null, got 'soon'",
     "process_timeout=0": "process_timeout must be > 0 (seconds), got 0",
     "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": "trainer.strategy must not fork a process that has computed before",

@@ -32,7 +32,10 @@ def run_of(directory: Path) -> Path:
         (["backlit-train"], ["experiment=points"], 1e-5),
         (["python", "-m", "backlit.train"], [*UNEVEN, "data.passes_per_epoch=9"], 1e-5),
         (["backlit-train"], ["experiment=mnist_mlp", "trainer.max_epochs=1", "trainer.limit_train_batches=200"], 1e-4),
-        (["backlit-train"], [*UNEVEN, "data.passes_per_epoch=5", "trainer.strategy=ddp_spawn"], 1e-5),
+        pytest.param(
+            *(["backlit-train"], [*UNEVEN, "data.passes_per_epoch=5", "trainer.strategy=ddp_spawn"], 1e-5),
+            marks=pytest.mark.soak,
+        ),
     ],
 )
 def test_two_processes_learn_what_one_learns(

@@ -173,7 +173,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(
     assert statuses(sweep) == ["completed"] * 3
 
 
-@pytest.mark.parametrize("trainer", ["cpu", "ddp_cpu"])
+@pytest.mark.parametrize("trainer", [pytest.param("cpu", marks=pytest.mark.soak), "ddp_cpu"])
 def test_when_a_sweep_is_killed_its_jobs_end(trainer: str, run_command: RunCommand, tmp_path: Path) -> None:
     process = start(tmp_path, *LONG, f"trainer={trainer}", "optimizer.lr=0.1,0.2", "hydra.launcher.n_jobs=2")
     sweep = wait_for_checkpoints(tmp_path, 2)
