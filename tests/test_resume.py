@@ -139,6 +139,11 @@ def test_a_bad_resume_starts_nothing(
     assert not list(tmp_path.glob("outputs/*"))
 
 
+def is_training(directory: Path, pid: int) -> bool:
+    run = Run.read(directory)
+    return run is not None and run.record["pid"] == pid and "planned_steps" in run.record
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("overrides", [MNIST, POINTS])
 def test_ten_kills_at_random_moments_change_nothing(
@@ -150,8 +155,8 @@ def test_ten_kills_at_random_moments_change_nothing(
     random.seed(time.time_ns())
     process = start(cut, *overrides)
     for kill in range(10):
-        wait_until((cut / "run.json").exists, process)
-        time.sleep(random.uniform(0, 0.6))
+        wait_until(lambda: is_training(cut, process.pid), process)  # noqa: B023
+        time.sleep(random.uniform(0, 0.25))
         process.kill()
         process.communicate(timeout=60)
         stage = Run.read(cut)
