@@ -142,8 +142,6 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
         if trainer.global_rank:
             time.sleep(0.5)  # the first process may just be ending
             problem = _end_for_first(run_dir)
-            if problem is None and is_launched():
-                problem = _end_silent_first(run_dir)
         raise RankError(f"{problem or 'another process is gone or does not answer'} ({_brief(error)})") from error
     finally:
         over.set()
@@ -163,18 +161,6 @@ def _end_for_first(run_dir: Path) -> str | None:
     problem = f"the first process ({run.record['pid']}) was killed, or the system ended it"
     end_record(run_dir, "failed", f"RankError: {problem}", [])
     return problem
-
-
-def _end_silent_first(run_dir: Path) -> str | None:
-    """End the first process, this one's parent, if it hangs: otherwise it ends this one within seconds."""
-    parent = os.getppid()
-    time.sleep(PATIENCE)
-    if os.getppid() != parent:
-        return _end_for_first(run_dir)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(parent, signal.SIGKILL)
-    end_record(run_dir, "failed", f"RankError: the first process ({parent}) did not answer", [])
-    return f"the first process ({parent}) did not answer"
 
 
 def _is_about_others(error: Exception) -> bool:
