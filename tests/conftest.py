@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from backlit.entry import CONFIG_DIR
+from tests.processes import Started
 
 Compose = Callable[..., DictConfig]
 RunCommand = Callable[..., subprocess.CompletedProcess[str]]
@@ -79,13 +80,22 @@ def tiny_mnist(tiny_images: str) -> list[str]:
 
 @pytest.fixture
 def run_command(tmp_path: Path) -> RunCommand:
-    """Run a console script, or ``python -m``, as a process of its own."""
+    """Run a command of backlit's as a process of its own."""
 
     def run(*command: str, timeout: int = 120) -> subprocess.CompletedProcess[str]:
-        if command[0] == "python":
-            command = (sys.executable, *command[1:])
-        else:
-            command = (str(Path(sys.executable).parent / command[0]), *command[1:])
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=timeout)
+        started = Started(*command, directory=tmp_path)
+        output, errors = started.communicate(timeout)
+        return subprocess.CompletedProcess(command, started.wait(), output, errors)
+
+    return run
+
+
+@pytest.fixture
+def run_script(tmp_path: Path) -> RunCommand:
+    """Run a console script, or ``python``, just as it is typed."""
+
+    def run(*command: str, timeout: int = 120) -> subprocess.CompletedProcess[str]:
+        path = sys.executable if command[0] == "python" else str(Path(sys.executable).parent / command[0])
+        return subprocess.run([path, *command[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=timeout)
 
     return run

@@ -14,6 +14,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import RunCommand
+from tests.processes import Started
 
 ROOT = Path(__file__).parents[1]
 QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "trainer.max_epochs=2", "callbacks=none"]
@@ -23,8 +24,8 @@ def records(tmp_path: Path, pattern: str = "*/runs/*") -> list[dict[str, object]
     return [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs").glob(f"{pattern}/run.json"))]
 
 
-def test_a_run_by_the_console_script(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command(
+def test_a_run_by_the_console_script(run_script: RunCommand, run_command: RunCommand, tmp_path: Path) -> None:
+    done = run_script(
         "backlit-train", "experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "optimizer.lr=0.2"
     )
     assert done.returncode == 0, done.stderr
@@ -50,33 +51,28 @@ def test_a_run_by_the_console_script(run_command: RunCommand, tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
 
 
-def test_help_and_config_are_instant(run_command: RunCommand) -> None:
+def test_help_and_config_are_instant(run_script: RunCommand) -> None:
     for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"]):
         code = f"import sys; sys.argv = {['backlit-train', *arguments]!r}; from backlit.train import main\n"
         code += "try:\n    main()\nexcept BaseException as e:\n    pass\n"
         code += "print('heavy:', {'torch', 'lightning', 'matplotlib'} & set(sys.modules))"
-        done = run_command("python", "-c", code)
+        done = run_script("python", "-c", code)
         assert "heavy: set()" in done.stdout, (arguments, done.stdout, done.stderr)
 
 
 def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).parent / "backlit-train"), *QUICK]
-    processes = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(3)]
-    assert [process.wait(timeout=120) for process in processes] == [0, 0, 0]
-    assert [record["status"] for record in records(tmp_path)] == ["completed"] * 3
+    processes = [Started("backlit-train", *QUICK, directory=tmp_path) for _ in range(8)]
+    assert [process.wait() for process in processes] == [0] * 8
+    assert [record["status"] for record in records(tmp_path)] == ["completed"] * 8
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
 )
 def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).parent / "backlit-train"), *QUICK, "trainer.max_epochs=100000"]
-    command += ["+callbacks.lines._target_=backlit.callbacks.EpochLines"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("epoch 3/"):
-            break
+    lines = "+callbacks.lines._target_=backlit.callbacks.EpochLines"
+    process = Started("backlit-train", *QUICK, "trainer.max_epochs=100000", lines, directory=tmp_path)
+    process.wait_for("epoch 3/")
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code

@@ -15,6 +15,7 @@ from backlit.config import problems
 from backlit.run import Run, read_rows
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
+from tests.processes import Started
 
 BIN = Path(sys.executable).parent
 # No sample divides evenly: not of the last batch, nor of the validation and the test set.
@@ -44,10 +45,12 @@ def test_two_processes_learn_what_one_learns(
     tolerance: float,
     composed: Compose,
     run_command: RunCommand,
+    run_script: RunCommand,
     tmp_path: Path,
 ) -> None:
     each_step = "trainer.log_every_n_steps=1"
-    done = run_command(*command, "trainer=ddp_cpu", *overrides, each_step)
+    run = run_script if command[0] == "python" else run_command
+    done = run(*command, "trainer=ddp_cpu", *overrides, each_step)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 processes x " in done.stdout
     both = run_of(tmp_path)
@@ -96,9 +99,9 @@ def test_a_run_ends_when_one_of_its_processes_does(
     which: str, number: signal.Signals, reason: str, tmp_path: Path
 ) -> None:
     directory = tmp_path / "run"
-    command = [str(BIN / "backlit-train"), "experiment=points", "trainer=ddp_cpu", "trainer.max_epochs=100000"]
+    command = ["backlit-train", "experiment=points", "trainer=ddp_cpu", "trainer.max_epochs=100000"]
     command += ["callbacks=none", "process_timeout=10", f"hydra.run.dir={directory}"]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    first = Started(*command, directory=tmp_path, together=True)
     try:
         wait_until((directory / "metrics.csv").exists)
         (other,) = [pid for pid in processes_of(str(directory)) if pid != first.pid]

@@ -2,8 +2,6 @@ import json
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from backlit.run import Run
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
+from tests.processes import Started
 
-COMMAND = str(Path(sys.executable).parent / "backlit-train")
 # Dropout draws numbers at every step; what is recorded spans checkpoints, and validations come within epochs.
 POINTS = ["experiment=points", "data.batch_size=10", "model.dropout=0.1", "model.hidden_sizes=[16]", "scheduler=cosine"]
 POINTS += ["trainer.max_epochs=3", "trainer.val_check_interval=300", "trainer.log_every_n_steps=30"]
@@ -24,12 +22,12 @@ MNIST = ["experiment=mnist_mlp", "model.dropout=0.1", "data.augmentation={degree
 QUIET = ["trainer.accelerator=cpu", "callbacks=none", "checkpoint.every_n_steps=70"]
 
 
-def start(directory: Path, *overrides: str) -> "subprocess.Popen[str]":
-    command = [COMMAND, *overrides, *QUIET, f"hydra.run.dir={directory}"]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def start(directory: Path, *overrides: str) -> Started:
+    command = ["backlit-train", *overrides, *QUIET, f"hydra.run.dir={directory}"]
+    return Started(*command, directory=directory.parent, together=True)
 
 
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+def wait_until(condition: Callable[[], bool], process: Started) -> None:
     deadline = time.monotonic() + 100
     while not condition() and process.poll() is None:
         assert time.monotonic() < deadline
@@ -166,9 +164,7 @@ def test_ten_kills_at_random_moments_change_nothing(
         print(f"kill {kill}: status {stage.status}, rows {rows(cut)}, checkpoint of step {step}")
         if stage.status == "completed":
             break
-        process = subprocess.Popen(
-            [COMMAND, f"resume={cut}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        process = Started("backlit-train", f"resume={cut}", directory=tmp_path, together=True)
     process.communicate(timeout=100)
     assert Run.read(cut).status == "completed"  # type: ignore[union-attr]
     assert_same(cut, whole)

@@ -21,12 +21,13 @@ from backlit.jobs import Job
 from backlit.run import Run
 from backlit.sweep import _places, gpus_asked_for
 from tests.conftest import RunCommand
+from tests.processes import Started
 
 SCRIPT = str(Path(sys.executable).parent / "backlit-train")
 QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "trainer.max_epochs=2", "callbacks=none"]
 # Long enough to be caught while it runs.
 SLOW = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "callbacks=none"]
-LONG = [*SLOW, "trainer.max_epochs=250"]
+LONG = [*SLOW, "trainer.max_epochs=100"]
 
 
 def the_sweep(tmp_path: Path) -> Path:
@@ -42,16 +43,8 @@ def statuses(sweep: Path) -> list[str]:
     return [record["status"] for record in records(sweep)]
 
 
-def start(tmp_path: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start a sweep in a session of its own, as a shell does with a job."""
-    return subprocess.Popen(
-        [SCRIPT, "-m", *arguments],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def start(tmp_path: Path, *arguments: str) -> Started:
+    return Started("backlit-train", "-m", *arguments, directory=tmp_path, together=True)
 
 
 def wait_for_checkpoints(tmp_path: Path, jobs: int) -> Path:
@@ -143,10 +136,10 @@ def test_a_killed_job_is_told_and_resumed(run_command: RunCommand, tmp_path: Pat
     assert records(sweep)[1] == kept
     with (sorted(sweep.glob("0_*"))[0] / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["epoch"]) for row in rows if row["val/loss"]] == list(range(250))
+    assert [int(row["epoch"]) for row in rows if row["val/loss"]] == list(range(100))
     steps = [int(row["step"]) for row in rows]
     assert steps == sorted(steps)
-    assert steps[-1] == 5000
+    assert steps[-1] == 2000
 
 
 @pytest.mark.parametrize(
@@ -175,25 +168,26 @@ def test_an_interrupted_sweep_leaves_no_process_and_goes_on(
 
 @pytest.mark.parametrize("trainer", [pytest.param("cpu", marks=pytest.mark.soak), "ddp_cpu"])
 def test_when_a_sweep_is_killed_its_jobs_end(trainer: str, run_command: RunCommand, tmp_path: Path) -> None:
-    process = start(tmp_path, *LONG, f"trainer={trainer}", "optimizer.lr=0.1,0.2", "hydra.launcher.n_jobs=2")
-    sweep = wait_for_checkpoints(tmp_path, 2)
-    (job, other) = (record["pid"] for record in records(sweep))
+    endless = [*SLOW, "trainer.max_epochs=100000"]
+    process = start(tmp_path, *endless, f"trainer={trainer}", "optimizer.lr=0.1,0.2")
+    sweep = wait_for_checkpoints(tmp_path, 1)
+    (job,) = (record["pid"] for record in records(sweep))
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 60
-    while (processes_of(sweep) or sessions(job, other)) and time.monotonic() < deadline:
+    while (processes_of(sweep) or sessions(job)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert processes_of(sweep) == []
-    assert sessions(job, other) == []
-    assert [run.status for path in sorted(sweep.glob("*/")) if (run := Run.read(path))] == ["interrupted"] * 2
+    assert sessions(job) == []
+    assert [run.status for path in sorted(sweep.glob("*/")) if (run := Run.read(path))] == ["interrupted"]
     assert run_command("backlit-report", str(sweep)).returncode == 0
 
 
-def sessions(*numbers: int) -> list[int]:
-    """Return the processes of some sessions."""
+def sessions(number: int) -> list[int]:
+    """Return the processes of a session."""
     listed = subprocess.run(["ps", "-eo", "pid=,sid=,stat="], check=True, capture_output=True, text=True).stdout
     rows = [line.split() for line in listed.splitlines()]
-    return [int(pid) for pid, session, state in rows if int(session) in numbers and not state.startswith("Z")]
+    return [int(pid) for pid, session, state in rows if int(session) == number and not state.startswith("Z")]
 
 
 def test_a_broken_record_harms_nobody(run_command: RunCommand, tmp_path: Path) -> None:
@@ -265,11 +259,11 @@ def test_distributed_jobs_have_their_own_world(run_command: RunCommand, tmp_path
     assert processes_of(tmp_path) == []
 
 
-def test_other_platforms_start_every_job_anew(run_command: RunCommand, tmp_path: Path) -> None:
+def test_other_platforms_start_every_job_anew(run_script: RunCommand, tmp_path: Path) -> None:
     arguments = [SCRIPT, "-m", *QUICK, "optimizer.lr=0.1,1e30"]
     code = f"import sys; sys.argv = {arguments!r}; import backlit.jobs; backlit.jobs.CAN_FORK = False\n"
     code += "from backlit.train import main; main()"
-    done = run_command("python", "-c", code)
+    done = run_script("python", "-c", code)
     assert done.returncode == 1, done.stderr
     assert statuses(the_sweep(tmp_path)) == ["completed", "failed"]
 
