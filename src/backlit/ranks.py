@@ -8,6 +8,7 @@ import functools
 import logging
 import os
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -122,8 +123,10 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
     over = threading.Event()
     watch: Any = functools.partial(_watch, run_dir, over)
     subprocess_script._launch_process_observer = watch  # type: ignore[attr-defined]
+    # Held open, it means this process and no later one with its number.
+    first = os.pidfd_open(os.getppid()) if is_launched() and hasattr(os, "pidfd_open") else None
     if is_launched() or cluster() is not None:
-        threading.Thread(target=_end_with_parent, args=[os.getppid(), run_dir], daemon=True).start()
+        threading.Thread(target=_end_with_parent, args=[run_dir, timeout, first], daemon=True).start()
     processes: list[subprocess.Popen[bytes]] = []
     patience = PATIENCE
     try:
@@ -142,9 +145,13 @@ def together(trainer: "Trainer", run_dir: Path, timeout: float) -> Iterator[None
         if trainer.global_rank:
             time.sleep(0.5)  # the first process may just be ending
             problem = _end_for_first(run_dir)
+            if first is not None:
+                _end_hanging(first, run_dir)
         raise RankError(f"{problem or 'another process is gone or does not answer'} ({_brief(error)})") from error
     finally:
         over.set()
+        if first is not None:
+            os.close(first)
         _end(processes, patience)
         if processes:  # so that another run in this process starts like the first
             if torch.distributed.is_initialized():
@@ -161,6 +168,26 @@ def _end_for_first(run_dir: Path) -> str | None:
     problem = f"the first process ({run.record['pid']}) was killed, or the system ended it"
     end_record(run_dir, "failed", f"RankError: {problem}", [])
     return problem
+
+
+def _end_hanging(first: int, run_dir: Path) -> None:
+    """Leave a process behind that ends the first one, and says so in its place, if it does not end by itself.
+
+    It ends when one of the others has ended (`_watch`), unless it is stopped, or holds the interpreter.
+
+    Args:
+        first: A file descriptor of the process.
+        run_dir: The run directory.
+    """
+    if os.fork():
+        return
+    try:
+        os.setsid()
+        if not select.select([first], [], [], PATIENCE + 5)[0]:
+            signal.pidfd_send_signal(first, signal.SIGKILL)
+            end_record(run_dir, "failed", "RankError: the first process did not answer and was ended", [])
+    finally:
+        os._exit(0)
 
 
 def _is_about_others(error: Exception) -> bool:
@@ -224,10 +251,24 @@ def _end(processes: "list[subprocess.Popen[bytes]]", patience: float) -> None:
             process.wait()
 
 
-def _end_with_parent(parent: int, run_dir: Path) -> None:
-    """Wait until what has started this process is gone, then end it."""
+def _end_with_parent(run_dir: Path, timeout: float, first: int | None) -> None:
+    """Wait until what has started this process is gone, then end it; also if it does not let it begin.
+
+    Args:
+        run_dir: The run directory.
+        timeout: Seconds that it may take until the processes are connected: torch waits longer for one that is stopped.
+        first: A file descriptor of the first process, if that one has started this one.
+    """
+    import torch
+
+    parent, deadline, is_connected = os.getppid(), time.monotonic() + timeout, False
     while os.getppid() == parent:
         time.sleep(0.5)
+        is_connected = is_connected or torch.distributed.is_initialized()
+        if first is not None and not is_connected and time.monotonic() > deadline:
+            log.error("failed: the first process does not answer")
+            _end_hanging(first, run_dir)
+            os._exit(1)
     if not is_launched():  # by the first process: then talking to that one fails
         os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(PATIENCE)
