@@ -1,0 +1,197 @@
+"""A run as Python objects: its network with what it learned, its data, its config, its curves.
+
+What a stranger's run directory holds is data: loading it runs no code but that of the packages that the reader names.
+"""
+
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from hydra.utils import instantiate
+from lightning import LightningDataModule, LightningModule
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from backlit.run import latest_run, read_rows
+
+_KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """What `load_run` returns.
+
+    Args:
+        directory: The run directory.
+        checkpoint: The file that the network's weights come from.
+        config: The whole config that the run was trained with.
+        model: The LightningModule, in evaluation mode, on the CPU, in the dtype that it was trained in.
+        datamodule: The LightningDataModule, not set up yet.
+    """
+
+    directory: Path
+    checkpoint: Path
+    config: DictConfig
+    model: LightningModule
+    datamodule: LightningDataModule
+
+    @property
+    def metrics(self) -> Any:
+        """Return the curves: a pandas DataFrame where pandas is installed, else a list of dicts, one a record."""
+        path = self.directory / "metrics.csv"
+        try:
+            import pandas
+        except ImportError:
+            return read_rows(path)
+        return pandas.read_csv(path)
+
+
+def load_run(
+    run: str | Path = "latest", *, checkpoint: str | None = None, packages: Sequence[str] = (), outputs: str = "outputs"
+) -> LoadedRun:
+    """Load a run.
+
+    Args:
+        run: A run directory, a file in its ``checkpoints/``, or ``latest`` for the newest run with a checkpoint.
+        checkpoint: ``best`` or ``last``; None for the best, or the last where there was no validation.
+        packages: Packages beside backlit whose code the run's config may name: those of your own models and data.
+        outputs: Where ``latest`` is looked for.
+
+    Raises:
+        ValueError: If there is no such run or checkpoint, or if it cannot be read, is of another program, or wants code
+            that `packages` does not have.
+    """
+    directory, file = find_run(run, checkpoint, outputs)
+    config = read_config(directory)
+    model_node, data_node = (trusted(config, name, packages) for name in ("model", "data"))
+    model = cast(LightningModule, instantiate(model_node, _convert_="all", optimizer=None, scheduler=None))
+    state = read_checkpoint(file)["state_dict"]
+    if problem := mismatch(model, state):
+        raise ValueError(f"{file} must fit the run's config: {problem}")
+    dtypes = [value.dtype for value in state.values() if value.is_floating_point()]
+    model.to(dtypes[0] if dtypes else torch.float32).load_state_dict(state)
+    datamodule = cast(LightningDataModule, instantiate(data_node, _convert_="all"))
+    return LoadedRun(directory, file, config, model.eval(), datamodule)
+
+
+def find_run(run: str | Path, checkpoint: str | None = None, outputs: str = "outputs") -> tuple[Path, Path]:
+    """Return the directory of a run, and the checkpoint in it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    try:
+        directory = latest_run(Path(outputs)) if run == "latest" else Path(run)
+    except FileNotFoundError as error:
+        raise ValueError(f"run=latest: {error}") from None
+    file = None
+    if directory.is_file():
+        file = directory
+        directory = directory.resolve().parent.parent
+        if checkpoint is not None:
+            raise ValueError(f"checkpoint must be null when run is a file, got {checkpoint} and {run}")
+    if not (directory / ".hydra" / "config.yaml").is_file():
+        what = "a file in the checkpoints/ of a run directory" if file else "a run directory"
+        raise ValueError(f"run must be {what}, got {run}, which has no .hydra/config.yaml")
+    if file is not None:
+        return directory, file
+    checkpoints = directory / "checkpoints"
+    names = [checkpoint] if checkpoint else ["best", "last"]
+    found = [path for name in names if (path := checkpoints / f"{name}.ckpt").is_file()]
+    if not found:
+        there = ", ".join(sorted(path.stem for path in checkpoints.glob("*.ckpt"))) or "none"
+        raise ValueError(f"checkpoint must be one that {directory} has ({there}), got {' or '.join(names)}")
+    return directory, found[0]
+
+
+def read_config(directory: Path) -> DictConfig:
+    """Return the config that a run was trained with.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    path = directory / ".hydra" / "config.yaml"
+    try:
+        config = OmegaConf.load(path)
+    except Exception as error:  # PyYAML and omegaconf have many
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"{path} must be a run's config, got: {reason}") from None
+    if not isinstance(config, DictConfig) or not {"model", "data", "seed"} <= set(config):
+        raise ValueError(f"{path} must be a run's config with model, data and seed, got something else")
+    return config
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Return what a checkpoint holds: plain data, on the CPU.
+
+    Raises:
+        ValueError: If it is damaged, or no checkpoint.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a file that is no checkpoint makes torch raise
+        content = None
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise ValueError(f"{path} must be a checkpoint that torch.load(weights_only=True) reads, but is none")
+    return content
+
+
+def mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | None:
+    """Return the first thing that keeps weights from being a model's, None if they are."""
+    own = model.state_dict()
+    for name, value in own.items():
+        if name not in state:
+            return f"the model has {name}, which the checkpoint does not have"
+        if getattr(state[name], "shape", None) != value.shape:
+            there = tuple(getattr(state[name], "shape", ()))
+            return f"{name} has shape {tuple(value.shape)} in the model, {there} in the checkpoint"
+    more = next((name for name in state if name not in own), None)
+    return f"the checkpoint has {more}, which the model does not have" if more is not None else None
+
+
+def trusted(config: DictConfig, name: str, packages: Sequence[str]) -> dict[str, Any]:
+    """Return a node of a config that somebody else may have written, if nothing but what is allowed can come of it.
+
+    Args:
+        config: The whole config.
+        name: ``model`` or ``data``.
+        packages: Packages beside backlit that it may name; no other is imported.
+
+    Raises:
+        ValueError: If it names another one, or something that is no such class.
+    """
+    try:
+        node = OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        raise ValueError(f"{name} must have a _target_ in the run's config, got {node!r}")
+    for path, target in targets(node, name):
+        package = str(target).split(".")[0]
+        # No class of backlit's takes objects, so that what is named below the top can only be somebody's own.
+        if package not in packages and not (path == name and package == "backlit"):
+            raise ValueError(
+                f"{path} of this run wants {target}, code that is not backlit's; if you trust it: packages=[{package}]"
+            )
+    try:
+        cls = pkgutil.resolve_name(node["_target_"])
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"{name}: {node['_target_']} cannot be imported: {error}") from None
+    if node["_target_"].startswith("backlit.") and not (isinstance(cls, type) and issubclass(cls, _KINDS[name])):
+        raise ValueError(f"{name}._target_ must be a {_KINDS[name].__name__}, got {node['_target_']}")
+    return cast(dict[str, Any], node)
+
+
+def targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield everything that a plain config names to be called, with its place; in lists too."""
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from targets(child, f"{path}[{index}]")
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node["_target_"]
+        for key, child in node.items():
+            yield from targets(child, f"{path}.{key}")
