@@ -1,3 +1,4 @@
+import errno
 import json
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     def fail_in_the_middle() -> None:
         with whole_file(path) as temporary:
             temporary.write_text('{"a": ')
-            raise OSError("disk full")
+            raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OSError, match=r"disk full: .*metrics.json"):
         fail_in_the_middle()
     assert json.loads(path.read_text()) == {"a": 1}
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]
@@ -54,8 +55,8 @@ def test_run_json_says_how_it_ended(
     assert first["command"] == "backlit-train 'model.hidden_sizes=[4, 4]'"
     record.end(error)
     last = json.loads((tmp_path / "run.json").read_text())
-    keys = "status command arguments seed overrides versions git device precision world_size host pid started ended"
-    keys += " duration_s error attempts"
+    keys = "status command arguments seed overrides versions git project cpu device precision world_size host pid"
+    keys += " started ended duration_s error attempts"
     assert list(last) == keys.split()
     assert last["status"] == status
     assert (last["error"] is None) == (error is None)

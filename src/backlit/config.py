@@ -14,7 +14,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -23,7 +22,8 @@ from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcess
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from backlit.entry import quiet_lightning
+from backlit.entry import goes_on, quiet_lightning
+from backlit.load import mismatch, not_trusted, read_checkpoint
 from backlit.models import BinaryClassifier, Classifier
 from backlit.ranks import cluster
 
@@ -45,6 +45,8 @@ def problems(cfg: DictConfig) -> list[str]:
     for group in ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger"):
         if not isinstance(plain.get(group), dict):
             return [f"{group} must be there; switch it off with {group}=none where there is such an option"]
+    if goes_on() and (found := list(not_trusted(plain, "", plain["packages"] or []))):
+        return found
     found = [line for path, node in _targets(plain, "") for line in _check_signature(path, node)]
     # What has the wrong type would only fail again, less clearly, in the constructors.
     return found or [*_check_top(plain), *_build(cfg)]
@@ -168,20 +170,21 @@ def _check_top(plain: dict[Any, Any]) -> Iterator[str]:
         yield f"optimized_mode must be one of min, max, got {plain['optimized_mode']!r}"
     if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
-    if plain["ckpt_path"] is not None:
-        yield from _check_checkpoint(str(plain["ckpt_path"]))
+    if plain["ckpt_path"] is not None and not Path(plain["ckpt_path"]).is_file():
+        yield f"ckpt_path must be a file, got {plain['ckpt_path']}, which does not exist"
 
 
-def _check_checkpoint(path: str) -> Iterator[str]:
-    if not Path(path).is_file():
-        yield f"ckpt_path must be a file, got {path}, which does not exist"
-        return
+def _check_checkpoint(path: Path, model: Any, trains: bool) -> Iterator[str]:
+    """Yield a line if a checkpoint cannot be read, or is not of this model."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a file that is no checkpoint makes torch raise, it is no checkpoint
-        content = None
-    if not isinstance(content, dict) or "state_dict" not in content:
-        yield f"ckpt_path must be a checkpoint that torch.load(weights_only=True) reads, got {path}, which is none"
+        content = read_checkpoint(path)
+    except ValueError as error:
+        yield f"ckpt_path: {error}"
+        return
+    if trains and not {"global_step", "loops", "optimizer_states"} <= content.keys():
+        yield f"ckpt_path must be a checkpoint to go on from, got {path}, which has weights alone"
+    elif problem := mismatch(model, content["state_dict"]):
+        yield f"ckpt_path must fit the model: {problem} ({path})"
 
 
 def build_partial(node: DictConfig) -> Callable[..., Any] | None:
@@ -248,6 +251,8 @@ def _build(cfg: DictConfig) -> Iterator[str]:
             yield from make("optimizer", lambda: make_optimizer(built["model"].parameters()))
         if make_scheduler is not None and "optimizer" in built:
             yield from make("scheduler", lambda: make_scheduler(built["optimizer"], 100))
+    if "model" in built and cfg.ckpt_path is not None and Path(cfg.ckpt_path).is_file():
+        yield from _check_checkpoint(Path(cfg.ckpt_path), built["model"], cfg.train)
     if "data" in built and "model" in built:
         yield from _check_fit(built["data"], built["model"])
         yield from _check_metrics(cfg, built["data"], built["model"])

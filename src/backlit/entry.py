@@ -3,10 +3,11 @@
 import contextlib
 import difflib
 import functools
+import itertools
 import logging
 import os
 import re
-import shlex
+import shutil
 import sys
 import tempfile
 import traceback
@@ -28,7 +29,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from backlit.ranks import RankError, cluster, is_launched, shared
-from backlit.run import Run, brief, clear, from_here, latest_run, new_directory, now, read_sweep, write_json
+from backlit.run import Run, brief, clear, from_here, is_of_disk, latest_run, new_directory, now, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"
@@ -40,8 +41,11 @@ _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm
 # The sweep of this process: its directory, and whether it was there before.
 _sweep_dir: Path | None = None
 _is_resumed = False
-# The run that goes on in this process.
+# The run that goes on in this process, and its directory if that was made for it now.
 _resumed_run: Path | None = None
+_copy: Path | None = None
+# The run that this process trains again.
+_rerun_of: Path | None = None
 
 
 def _job_name(number: int, overrides: str) -> str:
@@ -87,6 +91,10 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
+
+
+class NotTheSameError(Exception):
+    """A run that was trained again came out differently; the log says how."""
 
 
 class JobError(Exception):
@@ -194,7 +202,7 @@ class CheckFirst(Callback):
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
         if chosen and kind == "run" and wanted == _resumed_run:
-            if not (wanted / "checkpoints" / "last.ckpt").exists():
+            if not any((wanted / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
                 clear(wanted)  # it starts anew
             return wanted
         if chosen and any(wanted.glob("run.json" if kind == "run" else "*/run.json")):
@@ -221,14 +229,16 @@ def quoted(value: str) -> str:
 
 
 def go_on(arguments: list[str]) -> list[str]:
-    """Return the arguments of the sweep that ``resume=`` names, changed by the others that are given.
+    """Return the arguments of the run or sweep that ``resume=`` or ``rerun=`` names, changed by the others given.
 
-    Without ``resume=`` among them, `arguments` are returned as they are. Afterwards this process belongs to that sweep.
+    Without one of these, `arguments` are returned as they are. Afterwards this process belongs to that run or sweep.
 
     Raises:
-        ConfigError: If there is no such sweep, or this is no sweep.
+        ConfigError: If there is no such run or sweep.
     """
     global _sweep_dir, _is_resumed
+    if again := [argument.removeprefix("rerun=") for argument in arguments if argument.startswith("rerun=")]:
+        return _again(again[-1], [argument for argument in arguments if not argument.startswith("rerun=")])
     wanted = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
     if not wanted:
         return arguments
@@ -239,8 +249,51 @@ def go_on(arguments: list[str]) -> list[str]:
     if not read_sweep(found)["jobs"]:
         why = "another launcher ran it, or it was stopped before its first job"
         raise ConfigError([f"resume must be a sweep whose jobs are known, got {found}: {why}"])
+    before = _harmless(before, given)
+    for job in read_sweep(found)["jobs"]:
+        _harmless(job["overrides"], given)
     _sweep_dir, _is_resumed = found, True
     return _merged(before, [argument for argument in given if argument not in ("-m", "--multirun")])
+
+
+# Of Hydra's own settings, those that say no more than how many and where.
+_HARMLESS = re.compile(
+    r"hydra(\.(run|sweep)\.dir|\.(launcher|sweeper)(\.(?!_)\w+)+|\.mode|\.verbose|\.job\.chdir)=(?!.*(_target_|\$\{))"
+    r"|hydra/(launcher=backlit|sweeper=(basic|optuna))$"
+)
+
+
+def _harmless(arguments: list[str], given: list[str]) -> list[str]:
+    """Return a command's arguments as a run directory, maybe a stranger's, has recorded them.
+
+    What they make the config name is looked at when it is composed (`backlit.load.not_trusted`); here it is about what
+    Hydra does before: files that it reads, and objects that it makes for itself.
+
+    Raises:
+        ConfigError: If one of them may run code, and is not given again.
+    """
+    flags, overrides = _parted(arguments)
+    values = dict(itertools.pairwise(flags))
+    for flag in flags:
+        if flag.startswith("-") and flag not in ("-m", "--multirun", *given):
+            again = f"{flag} {values.get(flag, '')}".strip()
+            raise ConfigError([f"{again} is what this run was started with; if you trust what it names, give it again"])
+    for override in overrides:
+        about = override.lstrip("+~")
+        if about.startswith("hydra") and not _HARMLESS.match(about) and override not in given:
+            raise ConfigError([f"{override} is what this run was started with; if you trust it, give it again"])
+    kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
+    return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
+
+
+def goes_on() -> bool:
+    """Tell whether this process does what a run directory says, rather than what its user has typed."""
+    return _is_resumed or _resumed_run is not None or _rerun_of is not None
+
+
+def rerun_of() -> Path | None:
+    """Return the run that this process trains again, None if it does not."""
+    return _rerun_of
 
 
 def _merged(before: list[str], given: list[str]) -> list[str]:
@@ -257,15 +310,9 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
     Raises:
         ConfigError: If there is no such run, or if nothing is left for it to do.
     """
-    global _resumed_run
-    try:
-        directory = latest_run(Path("outputs"), with_checkpoint=False) if wanted == "latest" else Path(wanted)
-        run = Run.read(directory)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError([f"resume={wanted}: {error}"]) from None
-    if run is None:
-        sweep = f"; to go on with the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
-        raise ConfigError([f"resume must be a run directory or 'latest', got {wanted}, which has no run.json{sweep}"])
+    global _resumed_run, _copy
+    run, before = _find_run("resume", wanted)
+    directory = run.directory
     if run.status == "running":
         where = f"process {run.record.get('pid')} on {run.record.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {from_here(directory)}: {where} runs it"])
@@ -274,13 +321,78 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
         raise ConfigError(
             [f"resume must be a run that is not completed, got {from_here(directory)}; for more: {longer}"]
         )
+    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
+    if elsewhere and Path(elsewhere[-1]).resolve() != directory.resolve():
+        directory = _copy = _copied(directory, Path(elsewhere[-1]))
     _resumed_run = directory
-    checkpoint = directory / "checkpoints" / "last.ckpt"
-    merged = _merged(run.record.get("arguments") or shlex.split(run.record["command"])[1:], given)
+    from backlit.load import last_checkpoint
+
+    try:
+        checkpoint = last_checkpoint(directory)
+    except ValueError as error:
+        raise ConfigError([f"resume={wanted}: {error}"]) from None
+    merged = _merged(_harmless(before, given), given)
     kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
-    if checkpoint.exists():
+    if checkpoint is not None:
         kept = [*(a for a in kept if not a.startswith("ckpt_path=")), f"ckpt_path={quoted(str(checkpoint))}"]
     return [*kept, f"hydra.run.dir={quoted(str(directory))}"]
+
+
+def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
+    """Return the run that is meant by ``key=wanted``, and its command's arguments.
+
+    Raises:
+        ConfigError: If there is none, or none that a command has started.
+    """
+    try:
+        directory = latest_run(Path("outputs"), with_checkpoint=False) if wanted == "latest" else Path(wanted)
+        run = Run.read(directory)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError([f"{key}={wanted}: {error}"]) from None
+    if run is None:
+        sweep = f"; to go on with the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
+        raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which has no run.json{sweep}"])
+    arguments = run.record.get("arguments")
+    if not isinstance(arguments, list):
+        raise ConfigError([f"{key} must be a run that backlit-train has started, got {wanted}, trained from Python"])
+    return run, [str(argument) for argument in arguments]
+
+
+def _again(wanted: str, given: list[str]) -> list[str]:
+    """Return the arguments with which a run is trained again, from its beginning, in a directory of its own.
+
+    Raises:
+        ConfigError: If there is no such run.
+    """
+    global _rerun_of
+    if {"-m", "--multirun"} & set(given):
+        raise ConfigError(
+            ["rerun= must be without -m: it trains one run again; a sweep is started again by its command"]
+        )
+    run, before = _find_run("rerun", wanted)
+    _rerun_of = run.directory
+    own = f"{run.directory.resolve()}{os.sep}"
+    kept = []
+    for argument in _harmless(before, given):
+        key, _, value = argument.partition("=")
+        # Those of a run that went on: where, and from what.
+        goes_on = key == "ckpt_path" and str(Path(value.strip("'")).resolve()).startswith(own)
+        if key != "hydra.run.dir" and not goes_on:
+            kept.append(argument)
+    return _merged(kept, given)
+
+
+def _copied(directory: Path, target: Path) -> Path:
+    """Return a copy of a run's directory, in which the run can go on; the run itself stays as it is."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError([f"hydra.run.dir must be an empty or new directory for the run to go on in, got {target}"])
+    try:
+        shutil.copytree(directory, target, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(target, ignore_errors=True)
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error.args[0][0][2]
+        raise ConfigError([f"{directory} cannot be copied to {target}: {reason}"]) from None
+    return target
 
 
 def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -368,21 +480,23 @@ def command(
         started = True
         try:
             return task(cfg)
-        except (ConfigError, FloatingPointError, RankError) as error:
+        except (ConfigError, FloatingPointError, NotTheSameError, OSError, RankError) as error:
+            if isinstance(error, OSError) and not is_of_disk(error):
+                raise
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other jobs and says at the end which failed
             sys.exit(tell(error, config_name) if isinstance(error, ConfigError) else 1)
 
     if check is not None:
         told.check = check  # type: ignore[attr-defined]
-    global _sweep_dir, _is_resumed, _resumed_run
-    _sweep_dir, _is_resumed, _resumed_run, all_completed = None, False, None, True
+    global _sweep_dir, _is_resumed, _resumed_run, _copy, _rerun_of
+    _sweep_dir, _is_resumed, _resumed_run, _copy, _rerun_of, all_completed = None, False, None, None, None, True
     try:
         sys.argv[1:] = go_on(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(tell(error, config_name))
-    except (FloatingPointError, JobError, RankError):
+    except (FloatingPointError, JobError, NotTheSameError, RankError):
         # The log has told it, with the run's directory; or a sweep's summary will.
         sys.exit(1)
     except (ValueError, RuntimeError) as error:
@@ -397,7 +511,10 @@ def command(
         sys.exit(130)
     finally:
         leaving = sys.exception()
-        all_completed = _close_sweep(is_refused=isinstance(leaving, SystemExit) and leaving.code == 2)
+        is_refused = isinstance(leaving, SystemExit) and leaving.code == 2
+        if _copy is not None and is_refused:
+            shutil.rmtree(_copy)
+        all_completed = _close_sweep(is_refused)
     if not all_completed:
         sys.exit(1)
 

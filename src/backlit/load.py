@@ -3,7 +3,9 @@
 What a stranger's run directory holds is data: loading it runs no code but that of the packages that the reader names.
 """
 
+import logging
 import pkgutil
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +13,18 @@ from typing import Any, cast
 
 import torch
 from hydra.utils import instantiate
-from lightning import LightningDataModule, LightningModule
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from torch.optim import Optimizer
 
 from backlit.run import latest_run, read_rows
 
+log = logging.getLogger(__name__)
+
 _KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+_PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer)
 
 
 @dataclass(frozen=True)
@@ -124,19 +131,51 @@ def read_config(directory: Path) -> DictConfig:
     return config
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return what a checkpoint holds: plain data, on the CPU.
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return what a checkpoint holds: plain data.
+
+    It is a zip archive with a CRC-32 of each part, which `torch.load` does not look at.
 
     Raises:
         ValueError: If it is damaged, or no checkpoint.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a file that is no checkpoint makes torch raise
-        content = None
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = None if damaged else torch.load(path, map_location=map_location, weights_only=True)
+    except Exception:  # whatever a file that is no checkpoint makes zipfile and torch raise
+        content, damaged = None, "its end"
+    if damaged:
+        raise ValueError(f"{path} is damaged, or no checkpoint that torch.load(weights_only=True) reads")
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise ValueError(f"{path} must be a checkpoint that torch.load(weights_only=True) reads, but is none")
+        raise ValueError(f"{path} must be a checkpoint with a state_dict, but is another program's file")
     return content
+
+
+def last_checkpoint(directory: Path) -> Path | None:
+    """Return the checkpoint that a run goes on from: ``last.ckpt``, or the one before it if that is damaged.
+
+    None if the run has not got so far.
+
+    Raises:
+        ValueError: If none of them can be read.
+    """
+    problems = []
+    for name in ("last", "previous"):
+        path = directory / "checkpoints" / f"{name}.ckpt"
+        if not path.exists():
+            continue
+        try:
+            read_checkpoint(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("%s; the run goes on from the one before it, %s", problems[0], path.name)
+        return path
+    if problems:
+        raise ValueError(f"{problems[0]}, and there is none before it that can be read")
+    return None
 
 
 def mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | None:
@@ -167,22 +206,43 @@ def trusted(config: DictConfig, name: str, packages: Sequence[str]) -> dict[str,
         node = OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
-    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+    if not isinstance(node, dict) or "_target_" not in node:
         raise ValueError(f"{name} must have a _target_ in the run's config, got {node!r}")
-    for path, target in targets(node, name):
-        package = str(target).split(".")[0]
-        # No class of backlit's takes objects, so that what is named below the top can only be somebody's own.
-        if package not in packages and not (path == name and package == "backlit"):
-            raise ValueError(
-                f"{path} of this run wants {target}, code that is not backlit's; if you trust it: packages=[{package}]"
-            )
-    try:
-        cls = pkgutil.resolve_name(node["_target_"])
-    except (ImportError, ValueError, AttributeError) as error:
-        raise ValueError(f"{name}: {node['_target_']} cannot be imported: {error}") from None
-    if node["_target_"].startswith("backlit.") and not (isinstance(cls, type) and issubclass(cls, _KINDS[name])):
-        raise ValueError(f"{name}._target_ must be a {_KINDS[name].__name__}, got {node['_target_']}")
+    if problem := next(not_trusted(node, name, packages), None):
+        raise ValueError(problem)
+    kind = _KINDS[name]
+    cls = pkgutil.resolve_name(node["_target_"])
+    if isinstance(cls, type) and not issubclass(cls, kind):
+        raise ValueError(f"{name}._target_ must be a {kind.__name__}, got {node['_target_']}")
     return cast(dict[str, Any], node)
+
+
+def not_trusted(node: Any, path: str, packages: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each thing that a plain config names and that must not be called unless its reader says so.
+
+    Without that, what may be called are classes of backlit, lightning and torch that make a part of a run, and
+    backlit's schedulers: none of them takes code, or opens a file that may hold some.
+
+    Args:
+        node: What Hydra would instantiate.
+        path: Its place in the config.
+        packages: Packages that the reader trusts; nothing of any other is imported.
+    """
+    for place, target in targets(node, path):
+        package = str(target).split(".")[0]
+        if package in packages:
+            continue
+        if package not in ("backlit", "lightning", "torch"):
+            yield f"{place} of this run wants {target}, not backlit's; if you trust that code: packages=[{package}]"
+            continue
+        try:
+            found = pkgutil.resolve_name(str(target))
+        except (ImportError, ValueError, AttributeError) as error:
+            yield f"{place} of this run wants {target}, which cannot be imported: {error}"
+            continue
+        is_part = isinstance(found, type) and issubclass(found, _PARTS)
+        if not is_part and getattr(found, "__module__", "") != "backlit.models.schedulers":
+            yield f"{place} of this run wants {target}, which is no part of a run"
 
 
 def targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -194,4 +254,4 @@ def targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
         if "_target_" in node:
             yield path, node["_target_"]
         for key, child in node.items():
-            yield from targets(child, f"{path}.{key}")
+            yield from targets(child, f"{path}.{key}" if path else str(key))

@@ -12,15 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import yaml
 from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
 
 from backlit.entry import quoted
-from backlit.run import Run, brief, from_here, new_directory, read_sweep, whole_file
+from backlit.run import Run, brief, flat_config, from_here, new_directory, read_sweep, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,7 +111,7 @@ def sweep_entries(sweep_dir: Path) -> tuple[list[Entry], list[str]]:
     keys = {key for one in settings for key in one}
     for entry, one in zip(entries, settings, strict=True):
         if missing := keys - one.keys():  # a sweep whose overrides have changed: the others had the config's value
-            config = _flat_config(entry.directory)
+            config = flat_config(entry.directory)
             one.update({key: config[key] for key in missing if key in config})
     for entry, one in zip(entries, differing(settings), strict=True):
         entry.settings = one
@@ -146,31 +145,10 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             entries.append(Entry(str(directory.relative_to(common)), directory, Run.read(directory)))
         except ValueError as error:
             problems.append(str(error))
-    configs = [_flat_config(entry.directory) for entry in entries]
+    configs = [flat_config(entry.directory) for entry in entries]
     for entry, settings in zip(entries, differing(configs), strict=True):
         entry.settings = settings
     return entries, problems
-
-
-def _flat_config(directory: Path) -> dict[str, str]:
-    """Return the run's config with dotted keys; empty if there is none."""
-    try:
-        text = (directory / ".hydra" / "config.yaml").read_text()
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
-        return {}
-    flat: dict[str, str] = {}
-
-    def add(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            if isinstance(value, dict):
-                add(value, f"{prefix}{key}.")
-            else:
-                flat[f"{prefix}{key}"] = str(value)
-
-    add(config if isinstance(config, dict) else {}, "")
-    flat.pop("output_dir", None)
-    return flat
 
 
 # Telling

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import errno
 import functools
 import json
 import math
@@ -22,6 +23,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -42,17 +44,36 @@ PACKAGES = (
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes the place of `path` if nothing is raised.
 
-    A reader sees the old file or the new one, never a part.
+    A reader sees the old file or the new one, never a part; after a power failure, too.
+
+    Raises:
+        OSError: If it cannot be written; it names `path`.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         temporary.chmod(0o644)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+# What the system answers that has no room, lets nothing be written, or has lost its disk.
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+def is_of_disk(error: BaseException) -> bool:
+    """Tell whether an exception says that a disk is full, or takes nothing."""
+    return isinstance(error, OSError) and error.errno in _DISK
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -80,19 +101,35 @@ def new_directory(wanted: Path) -> Path:
             path = wanted.with_name(f"{wanted.name}_{number}")
 
 
-def _git() -> dict[str, Any] | None:
-    """Return commit and dirtiness of the code that runs, or None where it is not in a git checkout."""
+def _git(directory: Path, member: Path | None = None) -> tuple[dict[str, Any] | None, str]:
+    """Return commit and dirtiness of the git checkout that a directory lies in, and what is changed in it.
+
+    None and nothing where there is no checkout, or if it does not have the file `member`.
+    """
 
     def ask(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+        command = ["git", "-C", str(directory), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
 
     try:
-        # Code that lies in somebody else's checkout, in a virtual environment say, has no commit of its own.
-        ask("ls-files", "--error-unmatch", __file__)
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+        if member is not None:
+            # Code that lies in somebody else's checkout, in a virtual environment say, has no commit of its own.
+            ask("ls-files", "--error-unmatch", str(member))
+        top, commit = ask("rev-parse", "--show-toplevel", "HEAD").splitlines()
+        changed = ask("status", "--porcelain")
+        diff = f"{changed}\n{ask('diff', 'HEAD')}" if changed else ""
+        return {"checkout": top, "commit": commit, "dirty": bool(changed)}, diff
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None, ""
+
+
+def _cpu() -> str:
+    """Return the processor's name; results depend on it, since libraries choose their kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def now() -> str:
@@ -141,22 +178,34 @@ class RunRecord:
         directory: The run directory, which exists.
         seed: What everything random was seeded with.
         overrides: What the user changed on the command line, as Hydra writes it.
+        arguments: The command's arguments, from which it can go on or be repeated; None if it was called from Python.
         facts: More that is known at the start: device, precision, world_size.
     """
 
-    def __init__(self, directory: Path, *, seed: int, overrides: list[str], **facts: Any) -> None:
+    def __init__(
+        self, directory: Path, *, seed: int, overrides: list[str], arguments: list[str] | None = None, **facts: Any
+    ) -> None:
         self.path = directory / "run.json"
         self._begin = monotonic()
         attempts = _attempts(self.path)
         self._before = sum(attempt["duration_s"] or 0 for attempt in attempts)
+        here = Path(__file__)
+        (git, diff), (project, own_diff) = _git(here.parent, here), _git(Path.cwd())
+        if git and project and git["checkout"] == project["checkout"]:
+            project, own_diff = None, ""
+        if diff or own_diff:
+            with whole_file(directory / "uncommitted.diff") as temporary:
+                temporary.write_text(diff + own_diff)
         self.content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join([*_program(), *sys.argv[1:]]),
-            "arguments": sys.argv[1:],
+            "arguments": arguments,
             "seed": seed,
             "overrides": overrides,
             "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
-            "git": _git(),
+            "git": git,
+            "project": project,
+            "cpu": _cpu(),
             **facts,
             "host": platform.node(),
             "pid": os.getpid(),
@@ -309,6 +358,27 @@ class Run:
         if not values:
             return None
         return min(values, key=lambda pair: pair[0]) if mode == "min" else max(values, key=lambda pair: pair[0])
+
+
+def flat_config(directory: Path) -> dict[str, str]:
+    """Return the run's config with dotted keys; empty if there is none."""
+    try:
+        text = (directory / ".hydra" / "config.yaml").read_text()
+        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError):
+        return {}
+    flat: dict[str, str] = {}
+
+    def add(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            if isinstance(value, dict):
+                add(value, f"{prefix}{key}.")
+            else:
+                flat[f"{prefix}{key}"] = str(value)
+
+    add(config if isinstance(config, dict) else {}, "")
+    flat.pop("output_dir", None)
+    return flat
 
 
 def brief(text: str) -> str:

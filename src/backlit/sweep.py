@@ -36,6 +36,7 @@ _PRELOADED = (
     "backlit.callbacks",
     "backlit.config",
     "backlit.data",
+    "backlit.load",
     "backlit.loggers",
     "backlit.loop",
     "backlit.models",
@@ -316,8 +317,14 @@ def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
 
 def _make_ready(job: Job) -> None:
     """Find the checkpoint that an attempt before has left; where there is none, clear away what else it has left."""
-    checkpoint = job.directory / "checkpoints" / "last.ckpt"
-    if checkpoint.exists():
+    from backlit.load import last_checkpoint
+
+    try:
+        checkpoint = last_checkpoint(job.directory)
+    except ValueError as error:
+        log.warning("%s: %s; it starts anew", job.name, error)
+        checkpoint = None
+    if checkpoint is not None:
         job.checkpoint = checkpoint
         with open_dict(job.config):
             job.config.ckpt_path = str(checkpoint)

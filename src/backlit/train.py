@@ -1,5 +1,6 @@
 """``backlit-train``: trains what the config composes, tests the best of it, and leaves a run directory."""
 
+import contextlib
 import functools
 import gc
 import logging
@@ -15,9 +16,10 @@ from hydra.core.utils import configure_log
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from backlit.entry import check_in_process, command, quiet_lightning
+from backlit.entry import NotTheSameError, check_in_process, command, quiet_lightning, rerun_of
 from backlit.ranks import is_launched, together
-from backlit.run import RunRecord, from_here, interrupted_by, new_directory, table, whole_file, write_json
+from backlit.rerun import report_rerun
+from backlit.run import RunRecord, from_here, interrupted_by, is_of_disk, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule, Trainer
@@ -42,7 +44,10 @@ def _task(cfg: DictConfig) -> float | None:
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         check_in_process(cfg)
-    metrics = train(cfg, Path(hydra.runtime.output_dir))
+    run_dir = Path(hydra.runtime.output_dir)
+    metrics = train(cfg, run_dir)
+    if (before := rerun_of()) is not None and not report_rerun(before, run_dir):
+        raise NotTheSameError(f"{from_here(run_dir)} is not the same as {from_here(before)}")
     return metrics.get(f"{cfg.optimized_metric}_best")
 
 
@@ -57,6 +62,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         FloatingPointError: If a loss is not finite.
     """
     import lightning
+    import torch
     from lightning.pytorch.callbacks import LambdaCallback
     from lightning.pytorch.strategies.launchers.multiprocessing import _MultiProcessingLauncher
 
@@ -80,6 +86,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
             run_dir,
             seed=cfg.seed,
             overrides=list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else [],
+            arguments=sys.argv[1:] if HydraConfig.initialized() else None,
+            threads=torch.get_num_threads(),
             device=_device(trainer),
             precision=trainer.precision,
             world_size=trainer.world_size,
@@ -107,6 +115,11 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
             else:
                 metrics, steps = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
+        if is_of_disk(error):
+            logging.raiseExceptions = False  # the log cannot be written either
+            if record:
+                _end_on_a_full_disk(error, record, run_dir)
+            raise
         signal = interrupted_by(error)
         if signal is None and trainer.received_sigterm:
             signal = "SIGTERM"  # it reached the other ranks first, and talking to them failed
@@ -145,6 +158,26 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     return {name: value for name, (value, _) in metrics.items()}
 
 
+def _end_on_a_full_disk(error: BaseException, record: RunRecord, run_dir: Path) -> None:
+    """Say in one line what cannot be written, what is kept, and how to go on elsewhere."""
+    from backlit.load import last_checkpoint, read_checkpoint
+
+    assert isinstance(error, OSError)
+    with contextlib.suppress(OSError):  # then it stays `running`, of a process that is gone: interrupted
+        record.end(error)
+    kept = last_checkpoint(run_dir)
+    what = (
+        "no checkpoint had been written"
+        if kept is None
+        else f"{kept.name} of step {read_checkpoint(kept)['global_step']} is kept"
+    )
+    where = error.filename or run_dir
+    elsewhere = f"backlit-train resume={from_here(run_dir)} hydra.run.dir=<a new directory>"
+    print(
+        f"error: {where} cannot be written: {error.strerror}; {what}; to go on elsewhere: {elsewhere}", file=sys.stderr
+    )
+
+
 def _seed_rank(trainer: "Trainer", model: "LightningModule") -> None:
     """Let each process drop and augment in its own way."""
     import numpy
@@ -170,6 +203,7 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
     from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 
+    from backlit.callbacks import SafeCheckpointIO
     from backlit.config import build_model, build_partial
     from backlit.loggers import MetricsCSV, TensorBoardLogger
     from backlit.loop import use_lean_loop
@@ -201,6 +235,7 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
     trainer = make_trainer(
         callbacks=callbacks, logger=loggers, default_root_dir=run_dir, enable_progress_bar=shows_bar, **more
     )
+    trainer.strategy.checkpoint_io = SafeCheckpointIO()
     if cfg.lean_loop:
         use_lean_loop(trainer)
     return trainer, model, datamodule
@@ -208,13 +243,13 @@ def build(cfg: DictConfig, run_dir: Path) -> "tuple[Trainer, LightningModule, Li
 
 def _steps_done(cfg: DictConfig, run_dir: Path) -> int | None:
     """Return the optimizer steps that this very run has taken before, None if it starts now."""
-    import torch
+    from backlit.load import read_checkpoint
 
     if not (
         cfg.train and cfg.ckpt_path and Path(cfg.ckpt_path).parent.resolve() == (run_dir / "checkpoints").resolve()
     ):
         return None
-    steps: int = torch.load(cfg.ckpt_path, map_location="cpu", weights_only=True)["global_step"]
+    steps: int = read_checkpoint(Path(cfg.ckpt_path))["global_step"]
     return steps
 
 
@@ -341,7 +376,9 @@ def _export_weights(checkpoint: Path, target: Path) -> None:
     """Write the network's weights alone, under the names that the network itself has (``fc1.weight``, …)."""
     import torch
 
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    from backlit.load import read_checkpoint
+
+    state = read_checkpoint(checkpoint)["state_dict"]
     net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
     with whole_file(target) as temporary:
         torch.save(net or state, temporary)

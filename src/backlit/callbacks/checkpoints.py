@@ -1,5 +1,7 @@
-"""What a run goes on from: ``last.ckpt``, with all that a bit-identical continuation takes."""
+"""How checkpoints are written, and what a run goes on from, with all that a bit-identical continuation takes."""
 
+import io
+import os
 import random
 import signal
 import threading
@@ -12,8 +14,43 @@ import numpy
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from backlit.load import read_checkpoint
 from backlit.models import Classifier
+from backlit.run import whole_file
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are written whole or not at all, are read only if they are what was written, and run no code.
+
+    What ``last.ckpt`` was before is kept as ``previous.ckpt``.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written; what was there before is there still.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # torch.save's own writer makes a RuntimeError without a reason of a full disk
+        torch.save(checkpoint, content)
+        with whole_file(path) as temporary:
+            temporary.write_bytes(content.getbuffer())
+            if path.name == "last.ckpt" and path.exists():
+                os.replace(path, path.with_name("previous.ckpt"))
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return what a checkpoint holds, plain data.
+
+        Raises:
+            ValueError: If it is damaged, or no checkpoint.
+        """
+        return read_checkpoint(Path(path), map_location)
 
 
 class LastCheckpoint(Checkpoint):
@@ -55,8 +92,18 @@ class LastCheckpoint(Checkpoint):
         checkpoint["processes"] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep them until training starts: what comes before draws numbers too."""
+        """Keep them until training starts: what comes before draws numbers too. Find the best checkpoint again."""
         self._processes = checkpoint.get("processes", [])
+        directory = self.path.parent
+        for state in checkpoint["callbacks"].values():
+            before = state.get("dirpath") if isinstance(state, dict) else None
+            # Of a run that goes on elsewhere; Lightning would forget what the best was.
+            if before and before != str(directory) and (directory / Path(state["best_model_path"]).name).is_file():
+                moved = {
+                    name: str(directory / Path(value).name) for name, value in state.items() if _is_in(value, before)
+                }
+                best = {str(directory / Path(path).name): score for path, score in state["best_k_models"].items()}
+                state.update(moved, dirpath=str(directory), best_k_models=best)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Go on with that state; take Ctrl-C, which is to wait for the end of a batch."""
@@ -117,6 +164,10 @@ class LastCheckpoint(Checkpoint):
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+
+def _is_in(value: Any, directory: str) -> bool:
+    return isinstance(value, str) and value.startswith(f"{directory}{os.sep}")
 
 
 def _state(pl_module: LightningModule) -> dict[str, Any]:

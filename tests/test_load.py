@@ -1,0 +1,147 @@
+"""What comes of a run's directory, and what must not."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from backlit import load_run
+from backlit.load import not_trusted
+from backlit.run import read_rows
+from backlit.train import train
+from tests.conftest import Compose, RunCommand
+
+QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=10", "trainer.max_epochs=2", "callbacks=none"]
+
+
+@pytest.fixture
+def run(composed: Compose) -> Path:
+    train(composed(*QUICK, "logger=csv"))
+    (directory,) = Path("outputs/points/runs").iterdir()
+    return directory
+
+
+def test_a_run_as_python_objects(run: Path) -> None:
+    loaded = load_run("latest")
+    assert loaded.directory == run
+    assert loaded.checkpoint == run / "checkpoints" / "best.ckpt"
+    assert loaded.config.optimizer.lr == 0.1
+    # The network by hand, from the plain weights.
+    weights = torch.load(run / "weights.pth", weights_only=True)
+    points = torch.tensor([[0.3, -0.2], [0.5, 0.6]])
+    hidden = torch.relu(points @ weights["fc1.weight"].T + weights["fc1.bias"])
+    logits = (hidden @ weights["fc2.weight"].T + weights["fc2.bias"]).squeeze(1)
+    assert not loaded.model.training
+    assert torch.allclose(loaded.model(points), logits, atol=1e-6)
+    loaded.datamodule.setup("test")
+    assert len(loaded.datamodule.test_set) == 10_000  # type: ignore[attr-defined]
+    assert [dict(row) for row in loaded.metrics] == read_rows(run / "metrics.csv")
+    assert load_run(run, checkpoint="last").checkpoint.name == "last.ckpt"
+    assert load_run(run / "checkpoints" / "last.ckpt").checkpoint.name == "last.ckpt"
+
+
+def test_double_precision_is_kept(composed: Compose) -> None:
+    train(composed(*QUICK, "logger=csv", "trainer.precision=64-true"))
+    assert load_run().model.dtype == torch.float64
+
+
+def change(run: Path, **nodes: object) -> None:
+    path = run / ".hydra" / "config.yaml"
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), nodes), path)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"model": {"_target_": "os.system", "command": "touch exploded"}}, "model of this run wants os.system"),
+        ({"model": {"_target_": "subprocess.run", "args": "touch exploded"}}, "model of this run wants subprocess.run"),
+        ({"data": {"_target_": "torch.load", "f": "bomb.pt"}}, "data of this run wants torch.load, which is no part"),
+        ({"data": {"_target_": "torch.hub.load"}}, "data of this run wants torch.hub.load, which is no part"),
+        ({"model": {"_target_": "backlit.jobs.subprocess.Popen"}}, "wants backlit.jobs.subprocess.Popen, which is no"),
+        ({"model": {"activation": {"_target_": "os.system"}}}, "model.activation of this run wants os.system"),
+        (
+            {"model": {"hidden_sizes": [{"_target_": "evil.run"}]}},
+            r"model.hidden_sizes\[0\] of this run wants evil.run",
+        ),
+        ({"what": "os.system", "model": {"_target_": "${what}"}}, "model of this run wants os.system"),
+        ({"model": {"_target_": "backlit.data.PointsDataModule"}}, "model._target_ must be a LightningModule"),
+    ],
+)
+def test_a_config_from_a_stranger_runs_no_code(node: dict[str, object], message: str, run: Path) -> None:
+    Path("evil.py").write_text("open('exploded', 'w')")
+    change(run, **node)
+    with pytest.raises(ValueError, match=message):
+        load_run(run)
+    assert not Path("exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["+callbacks.x._target_=os.system"], "callbacks.x of this run wants os.system, not backlit's; if you trust"),
+        (["optimizer._target_=subprocess.run"], "optimizer of this run wants subprocess.run"),
+        (["model._target_=torch.load"], "model of this run wants torch.load, which is no part of a run"),
+        (["+callbacks.x={_target_: backlit.train.train}"], "callbacks.x of this run wants backlit.train.train, which"),
+        (
+            ["+hydra.callbacks.x._target_=os.system"],
+            "+hydra.callbacks.x._target_=os.system is what this run was started",
+        ),
+        (["hydra.job_logging.root.level=DEBUG"], "hydra.job_logging.root.level=DEBUG is what this run was started"),
+        (
+            ["--config-dir", "theirs"],
+            "--config-dir theirs is what this run was started with; if you trust what it names",
+        ),
+        (["--experimental-rerun", "x.pickle"], "--experimental-rerun x.pickle is what this run was started with"),
+        (["packages=[evil]", "model._target_=evil.Model"], "model of this run wants evil.Model"),
+        (["hydra/launcher=joblib"], "hydra/launcher=joblib is what this run was started with"),
+    ],
+)
+@pytest.mark.parametrize("key", ["resume", "rerun"])
+def test_a_command_from_a_stranger_runs_no_code(
+    key: str, arguments: list[str], message: str, run: Path, run_command: RunCommand
+) -> None:
+    Path("evil.py").write_text("open('exploded', 'w')")
+    record = json.loads((run / "run.json").read_text())
+    record |= {"arguments": [*QUICK, *arguments], "status": "failed"}
+    (run / "run.json").write_text(json.dumps(record))
+    before = sorted(run.rglob("*"))
+    done = run_command("backlit-train", f"{key}={run}")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(f"error: {message}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not Path("exploded").exists()
+    assert sorted(run.rglob("*")) == before
+
+
+def test_what_a_config_of_backlit_names_is_trusted(composed: Compose) -> None:
+    for more in (["scheduler=plateau", "optimizer=adamw"], ["experiment=mnist_mlp", "scheduler=cosine"]):
+        plain = OmegaConf.to_container(composed(*more), resolve=False)
+        assert list(not_trusted(plain, "", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        ("nowhere", "run must be a run directory, got nowhere, which has no .hydra/config.yaml"),
+        ("latest", "run=latest: there is no run with a checkpoint in "),
+        ("alone.ckpt", "run must be a file in the checkpoints/ of a run directory, got alone.ckpt"),
+    ],
+)
+def test_what_is_no_run_is_told(of: str, message: str) -> None:
+    Path("alone.ckpt").touch()
+    with pytest.raises(ValueError, match=message):
+        load_run(of)
+
+
+def test_weights_that_do_not_fit_name_the_first_that_does_not(run: Path) -> None:
+    change(run, model={"hidden_sizes": [5]})
+    with pytest.raises(ValueError, match=r"net.fc1.weight has shape \(5, 2\) in the model, \(4, 2\) in the checkpoint"):
+        load_run(run)
+    torch.save({"epoch": 3}, run / "checkpoints" / "best.ckpt")
+    with pytest.raises(ValueError, match="must be a checkpoint with a state_dict, but is another program's file"):
+        load_run(run)
+    (run / ".hydra" / "config.yaml").write_text("a: [")
+    with pytest.raises(ValueError, match=r"config.yaml must be a run's config"):
+        load_run(run)
