@@ -98,7 +98,11 @@ def test_own_parts_are_trained_and_judged(foreign: bool, own: Path, run_command:
     saved = json.loads((run / "metrics.json").read_text())["metrics"]
     name = "test_loss" if foreign else "test/loss"
     assert f"{saved[name]:.4f}" in done.stdout
-    judged = run_command("backlit-evaluate", "run=latest", "trainer=cpu")
+    # A run directory is trusted with no code, of whomever it is, unless its reader says so.
+    refused = run_command("backlit-evaluate", "run=latest", "trainer=cpu")
+    assert refused.returncode == 2
+    assert refused.stderr.endswith("if you trust that code: packages=[my_package]\n")
+    judged = run_command("backlit-evaluate", "run=latest", "trainer=cpu", "packages=[my_package]", "resamples=0")
     assert judged.returncode == 0, judged.stderr
     assert f"{saved[name]:.4f}" in judged.stdout
     assert (run / "plots" / "curves.png").exists()

@@ -254,14 +254,14 @@ def _build(cfg: DictConfig) -> Iterator[str]:
     if "model" in built and cfg.ckpt_path is not None and Path(cfg.ckpt_path).is_file():
         yield from _check_checkpoint(Path(cfg.ckpt_path), built["model"], cfg.train)
     if "data" in built and "model" in built:
-        yield from _check_fit(built["data"], built["model"])
+        yield from check_fit(built["data"], built["model"])
         yield from _check_metrics(cfg, built["data"], built["model"])
     if "data" in built and "trainer" in built:
         yield from _check_processes(cfg, built["data"], built["trainer"])
         yield from make("data", built["data"].prepare_data)
 
 
-def _check_fit(datamodule: Any, model: Any) -> Iterator[str]:
+def check_fit(datamodule: Any, model: Any) -> Iterator[str]:
     """Yield a line if the network does not read what the data give."""
     shape, reads = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
     if shape is not None and reads is not None and reads != math.prod(shape):

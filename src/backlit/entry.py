@@ -80,6 +80,9 @@ def _at_once(n_jobs: int) -> int:
 OmegaConf.register_new_resolver("backlit.job_name", _job_name, replace=True)
 OmegaConf.register_new_resolver("backlit.around", _around, replace=True)
 OmegaConf.register_new_resolver("backlit.at_once", _at_once, replace=True)
+# For conf/evaluate.yaml; `backlit.evaluate` puts in what the run has.
+OmegaConf.register_new_resolver("backlit.precision", lambda: "32-true", replace=True)
+ConfigStore.instance().store(group="data", name="of_run", node={})
 
 
 class ConfigError(ValueError):

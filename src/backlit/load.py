@@ -78,8 +78,11 @@ def load_run(
     state = read_checkpoint(file)["state_dict"]
     if problem := mismatch(model, state):
         raise ValueError(f"{file} must fit the run's config: {problem}")
-    dtypes = [value.dtype for value in state.values() if value.is_floating_point()]
-    model.to(dtypes[0] if dtypes else torch.float32).load_state_dict(state)
+    dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
+    # Not `to`: torchmetrics would convert its states, too, and measure something else in the last digits.
+    if convert := {torch.float64: model.double, torch.float16: model.half, torch.bfloat16: model.bfloat16}.get(dtype):
+        convert()
+    model.load_state_dict(state)
     datamodule = cast(LightningDataModule, instantiate(data_node, _convert_="all"))
     return LoadedRun(directory, file, config, model.eval(), datamodule)
 
@@ -150,6 +153,12 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise ValueError(f"{path} must be a checkpoint with a state_dict, but is another program's file")
     return content
+
+
+def net_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's weights under the names that the network itself has (``fc1.weight``, …)."""
+    net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    return net or dict(state)
 
 
 def last_checkpoint(directory: Path) -> Path | None:

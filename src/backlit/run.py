@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -435,20 +435,24 @@ def from_here(path: Path) -> str:
 
 def table(metrics: dict[str, float]) -> str:
     """Return the metrics as a table, a row a metric and a column a stage, for a console or a log."""
-    grid = Table(box=box.SIMPLE_HEAD)
-    grid.add_column("")
     stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
-    for stage in stages:
-        grid.add_column(stage, justify="right")
     staged = [name for name in metrics if name.split("/")[0] in stages and not name.endswith("_epoch")]
-    rows = dict.fromkeys(name.split("/", 1)[1] for name in staged)
-    for row in rows:
+    rows = []
+    for row in dict.fromkeys(name.split("/", 1)[1] for name in staged):
         values = [metrics.get(f"{stage}/{row}") for stage in stages]
-        grid.add_row(row, *("" if value is None else f"{value:.4f}" for value in values))
+        rows.append([row, *("" if value is None else f"{value:.4f}" for value in values)])
     # What somebody else's module logs under other names has a line of its own.
-    for name in metrics:
-        if name.split("/")[0] not in stages:
-            grid.add_row(f"{name} {metrics[name]:.4f}")
+    rows += [[f"{name} {metrics[name]:.4f}"] for name in metrics if name.split("/")[0] not in stages]
+    return text_of(["", *stages], rows)
+
+
+def text_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table, numbers to the right, as text for a console or a log."""
+    grid = Table(box=box.SIMPLE_HEAD)
+    for index, name in enumerate(columns):
+        grid.add_column(name, justify="right" if index else "left")
+    for row in rows:
+        grid.add_row(*row)
     text = StringIO()
     Console(file=text, width=100).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

@@ -317,13 +317,14 @@ def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
 
 def _make_ready(job: Job) -> None:
     """Find the checkpoint that an attempt before has left; where there is none, clear away what else it has left."""
-    from backlit.load import last_checkpoint
+    checkpoint = None
+    if any(job.directory.glob("checkpoints/*.ckpt")):
+        from backlit.load import last_checkpoint
 
-    try:
-        checkpoint = last_checkpoint(job.directory)
-    except ValueError as error:
-        log.warning("%s: %s; it starts anew", job.name, error)
-        checkpoint = None
+        try:
+            checkpoint = last_checkpoint(job.directory)
+        except ValueError as error:
+            log.warning("%s: %s; it starts anew", job.name, error)
     if checkpoint is not None:
         job.checkpoint = checkpoint
         with open_dict(job.config):

@@ -376,12 +376,11 @@ def _export_weights(checkpoint: Path, target: Path) -> None:
     """Write the network's weights alone, under the names that the network itself has (``fc1.weight``, …)."""
     import torch
 
-    from backlit.load import read_checkpoint
+    from backlit.load import net_weights, read_checkpoint
 
-    state = read_checkpoint(checkpoint)["state_dict"]
-    net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    weights = net_weights(read_checkpoint(checkpoint)["state_dict"])
     with whole_file(target) as temporary:
-        torch.save(net or state, temporary)
+        torch.save(weights, temporary)
 
 
 def _hyperparameters(cfg: DictConfig) -> dict[str, Any]:

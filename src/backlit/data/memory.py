@@ -198,6 +198,8 @@ class InMemoryDataModule(lightning.LightningDataModule):
 
     input_shape: tuple[int, ...]
     num_classes: int
+    # The arguments that say how inputs are prepared: a network that has learned with some is judged with the same.
+    preparation: tuple[str, ...] = ()
     train_set: TensorPairs
     val_set: TensorPairs | None = None
     test_set: TensorPairs

@@ -139,6 +139,7 @@ class MNISTDataModule(InMemoryDataModule):
 
     input_shape = (1, 28, 28)
     num_classes = 10
+    preparation = ("mean", "std")
 
     def __init__(
         self,
@@ -169,6 +170,9 @@ class MNISTDataModule(InMemoryDataModule):
         )
         if not 0 <= val_size < 60_000:
             raise ValueError(f"val_size must be >= 0 and < 60000 (the training images), got {val_size}")
+        known = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST")
+        if dataset not in known:
+            raise ValueError(f"dataset must be one of {', '.join(known)}, got {dataset}")
         if std <= 0:
             raise ValueError(f"std must be > 0, got {std}")
         self.data_dir = Path(data_dir)
@@ -178,7 +182,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.mean = mean
         self.std = std
         self.augment = None if augmentation is None else v2.RandomAffine(**augmentation)
-        self.classes: list[str] = []
+        self.classes = [str(name) for name in getattr(datasets, dataset).classes]
 
     def prepare_data(self) -> None:
         """Unpack MNIST, or have torchvision download one of its relatives, where it is not there yet.
@@ -209,7 +213,6 @@ class MNISTDataModule(InMemoryDataModule):
         if hasattr(self, "test_set"):
             return  # Lightning asks again before testing
         train, test = self._read(train=True), self._read(train=False)
-        self.classes = [str(name) for name in train.classes]
         images, labels = self._tensors(train)
         generator = torch.Generator().manual_seed(self.seed)
         order = torch.randperm(len(labels), generator=generator)

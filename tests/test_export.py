@@ -1,0 +1,263 @@
+"""One file for other programs: what it computes, and that there is none where it would not."""
+
+import logging
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from backlit.entry import ConfigError
+from backlit.export import ExportError, export
+from backlit.train import train
+from tests.conftest import Compose, RunCommand
+from tests.models.test_mlp import SimpleNN
+
+Floats = NDArray[numpy.float64]
+TINY = ["callbacks=none", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
+POINTS = ["experiment=points", *TINY, "data.passes_per_epoch=100", "data.test_size=100", "data.val_size=20"]
+FILES = {"state_dict": "points.pth", "torch_export": "points.pt2", "onnx": "points.onnx"}
+
+
+class SimpleNet(nn.Module):
+    """The reference program's network for points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(2, 4)
+        self.fc2 = nn.Linear(4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.fc2(torch.relu(self.fc1(x))))
+
+
+@pytest.fixture
+def exported(composed: Compose) -> Callable[..., Path]:
+    return lambda *overrides: export(composed(*overrides, config_name="export"))
+
+
+def only_run(task: str = "points") -> Path:
+    (run,) = Path("outputs", task, "runs").iterdir()
+    return run
+
+
+def layers(run: Path, inputs: Floats, activation: Callable[[Floats], Any] = lambda x: numpy.maximum(x, 0)) -> Floats:
+    """Return the logits (b, out_features) that the run's weights.pth gives, by numpy in float64."""
+    weights = {name: w.double().numpy() for name, w in torch.load(run / "weights.pth", weights_only=True).items()}
+    x = inputs.reshape(len(inputs), -1)
+    last = len(weights) // 2
+    for number in range(1, last + 1):
+        x = x @ weights[f"fc{number}.weight"].T + weights[f"fc{number}.bias"]
+        x = x if number == last else activation(x)
+    return x
+
+
+def outputs(file: Path, inputs: NDArray[Any]) -> NDArray[Any]:
+    """Return what an exported program gives for inputs, as somebody computes it who has nothing but the file."""
+    if file.suffix == ".pt2":
+        result: NDArray[Any] = torch.export.load(file).module()(torch.from_numpy(inputs)).numpy()
+        return result
+    (result,) = onnxruntime.InferenceSession(file).run(["probabilities"], {"inputs": inputs})
+    return result
+
+
+def test_the_weights_of_points_in_the_reference_network(composed: Compose, exported: Callable[..., Path]) -> None:
+    metrics = train(composed(*POINTS))
+    net = SimpleNet()
+    net.load_state_dict(torch.load(exported("run=latest"), weights_only=True))
+    random = numpy.random.RandomState(0)
+    x = (random.rand(220, 2) * 2 - 1)[120:]  # 100 for training and 20 for validation come first
+    right = (net(torch.FloatTensor(x)).detach().numpy()[:, 0] > 0.5) == (x.sum(1) > 0)
+    assert right.mean() == pytest.approx(metrics["test/acc"])
+
+
+def test_images_as_weights_and_as_programs(
+    tiny_mnist: list[str], tiny_images: str, composed: Compose, exported: Callable[..., Path]
+) -> None:
+    metrics = train(composed(*tiny_mnist, *TINY, "data.mean=0.2", "data.std=0.4"))
+    run = only_run("mnist_mlp")
+    raw = Path(tiny_images, "FashionMNIST", "raw")
+    images = numpy.frombuffer(raw.joinpath("t10k-images-idx3-ubyte").read_bytes()[16:], numpy.uint8)
+    images = images.reshape(100, 1, 28, 28).copy()
+    labels = numpy.arange(100) % 10
+
+    net = SimpleNN()
+    net.load_state_dict(torch.load(exported(f"run={run}"), weights_only=True))
+    normalised = (images / 255 - 0.2) / 0.4
+    logits = net(torch.tensor(normalised, dtype=torch.float32))
+    assert nn.functional.cross_entropy(logits, torch.tensor(labels)).item() == pytest.approx(metrics["test/loss"])
+    assert (logits.argmax(1).numpy() == labels).mean() == pytest.approx(metrics["test/acc"])
+
+    powers = numpy.exp(layers(run, normalised))
+    expected = powers / powers.sum(1, keepdims=True)
+    for format in ("torch_export", "onnx"):
+        file = exported(f"run={run}/checkpoints/best.ckpt", f"format={format}")
+        for size in (1, 9, 100):
+            got = outputs(file, images[:size])
+            assert got.shape == (size, 10)
+            assert got.dtype.name == "float32"
+            assert numpy.abs(got - expected[:size]).max() < 1e-6
+        # Nobody who is given the file learns where backlit lies.
+        assert str(Path(__file__).parents[1]).encode() not in file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("precision", "activation", "dtype"),
+    [("32-true", "relu", "float32"), ("bf16-true", "relu", "float32"), ("64-true", "tanh", "float64")],
+)
+def test_points_as_programs_in_any_precision(
+    precision: str,
+    activation: str,
+    dtype: str,
+    composed: Compose,
+    exported: Callable[..., Path],
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    train(composed(*POINTS, f"trainer.precision={precision}", f"model.activation={activation}"))
+    points = numpy.random.default_rng(1).uniform(-1, 1, (50, 2)).astype(dtype)
+    relu_or_tanh = numpy.tanh if activation == "tanh" else lambda x: numpy.maximum(x, 0)
+    expected = 1 / (1 + numpy.exp(-layers(only_run(), points.astype("float64"), relu_or_tanh)[:, 0]))
+    for format in ("torch_export", "onnx"):
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            file = exported("run=latest", f"format={format}")
+        assert file == Path(FILES[format])
+        for size in (1, 50):
+            got = outputs(file, points[:size])
+            assert got.shape == (size,)
+            assert got.dtype.name == dtype
+            assert numpy.abs(got - expected[:size]).max() < 1e-6
+        (told,) = [record.getMessage() for record in caplog.records if record.name == "backlit.export"]
+        assert f"takes     inputs (batch, 2), {dtype}, as the data set has them" in told
+        assert f"gives     probabilities (batch,), {dtype}, 0 to 1, of class 1" in told
+        assert f"{FILES[format]}, {file.stat().st_size:,} bytes" in told
+        exec(re.findall(r"load it +(.*)", told)[0], {})  # the line works as it is typed
+        assert "[0." in capsys.readouterr().out
+
+
+def test_a_compiled_run_is_exported_without_compiling(composed: Compose, exported: Callable[..., Path]) -> None:
+    train(composed(*POINTS))
+    config = only_run() / ".hydra" / "config.yaml"
+    config.write_text(config.read_text().replace("compile: false", "compile: true"))
+    torch._dynamo.reset()
+    for format in ("torch_export", "onnx"):
+        exported("run=latest", f"format={format}")
+    assert torch._dynamo.utils.counters["frames"]["total"] == 0
+
+
+@pytest.mark.parametrize("format", ["state_dict", "torch_export", "onnx"])
+def test_a_file_that_computes_something_else_is_removed(
+    format: str, composed: Compose, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(composed(*POINTS))
+    save, save_program, save_onnx = torch.save, torch.export.save, torch.onnx.ONNXProgram.save
+
+    def save_other_weights(weights: Any, file: Any) -> None:
+        save({name: value + 1e-3 for name, value in weights.items()}, file)
+
+    def save_other_program(program: Any, file: Any) -> None:
+        for value in program.state_dict.values():
+            value += 1e-3
+        save_program(program, file)
+
+    def save_other_onnx(program: Any, file: Any) -> None:
+        for name, value in program.model.graph.initializers.items():
+            if "fc2" in name:
+                value.const_value = type(value.const_value)(value.const_value.raw + 1e-3, name=name)
+        save_onnx(program, file)
+
+    if format == "state_dict":  # torch.export writes by torch.save, too
+        monkeypatch.setattr(torch, "save", save_other_weights)
+    monkeypatch.setattr(torch.export, "save", save_other_program)
+    monkeypatch.setattr(torch.onnx.ONNXProgram, "save", save_other_onnx)
+    with pytest.raises(ExportError, match=rf"{FILES[format]} was not written as {format}: .*differ"):
+        exported("run=latest", f"format={format}")
+    # A file that is to be replaced stays as it was.
+    Path(FILES[format]).write_text("mine")
+    with pytest.raises(ExportError):
+        exported("run=latest", f"format={format}", f"output={FILES[format]}")
+    assert Path(FILES[format]).read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["outputs", FILES[format]]
+
+
+def test_what_cannot_be_exported_is_told_in_one_line(
+    composed: Compose, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(composed(*POINTS))
+    Path("points.pth").write_text("mine")
+    Path("file").touch()
+    Path("empty").mkdir()
+    for overrides, message in (
+        (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got tflite"),
+        (["run=???"], "run must be a run directory, a checkpoint or latest, got none: backlit-export run=latest"),
+        (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
+        (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
+        (["checkpoint=first"], "(best, last), got first"),
+        (["packages=mine"], "packages must be a list, got mine: packages=[mine]"),
+        ([], "points.pth is there already; give output=... (output=points.pth replaces it)"),
+        (["output=nowhere/x.pth"], "output must be in a directory that can be written, got nowhere/x.pth: No such"),
+        (["output=file/x.pth"], "output must be in a directory that can be written, got file/x.pth: Not a directory"),
+        (["output=empty"], "output must be a file, got empty, which is a directory"),
+        (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            exported("run=latest", *overrides)
+        assert message in str(caught.value)
+        assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ConfigError, match=r"^format=onnx needs pip install 'backlit\[onnx\]'$"):
+        exported("run=latest", "format=onnx")
+    assert Path("points.pth").read_text() == "mine"
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "file", "outputs", "points.pth"]
+
+
+def test_somebody_elses_module_gives_its_weights_and_no_program(
+    composed: Compose, exported: Callable[..., Path]
+) -> None:
+    train(composed(*POINTS))
+    run = only_run()
+    module = nn.Linear(2, 1)
+    torch.save({"state_dict": {f"layer.{k}": v for k, v in module.state_dict().items()}}, run / "checkpoints/best.ckpt")
+    config = run / ".hydra" / "config.yaml"
+    # It lies in a package that is not there: the weights need none of its code.
+    text = re.sub(r"backlit\.models\.BinaryClassifier", "their_package.Theirs", config.read_text())
+    config.write_text(text)
+    read = torch.load(exported("run=latest"), weights_only=True)
+    assert torch.equal(read["layer.weight"], module.weight)
+    with pytest.raises(ConfigError, match=r"their_package\.Theirs.*packages=\[their_package\]"):
+        exported("run=latest", "format=onnx")
+
+    Path("their_package.py").write_text(
+        "import lightning, torch\n\n\nclass Theirs(lightning.LightningModule):\n"
+        "    def __init__(self, **_):\n        super().__init__()\n        self.layer = torch.nn.Linear(2, 1)\n"
+    )
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        with pytest.raises(ConfigError, match=r"must be a backlit\.models\.Classifier for format=onnx .*, got Theirs$"):
+            exported("run=latest", "format=onnx", "packages=[their_package]")
+    finally:
+        sys.path.remove(str(Path.cwd()))
+        sys.modules.pop("their_package", None)
+
+
+def test_the_command(composed: Compose, run_command: RunCommand) -> None:
+    train(composed(*POINTS))
+    done = run_command("backlit-export", "run=latest", "format=onnx")
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names == ["file", "from", "takes", "gives", "checked", "load"]
+
+    # onnxruntime has no gelu in float64.
+    train(composed(*POINTS, "trainer.precision=64-true", "model.activation=gelu", "task_name=exact"))
+    refused = run_command("backlit-export", "run=latest", "format=onnx")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(r"error: exact\.onnx was not written as onnx: .*NOT_IMPLEMENTED.*Erf.*\n", refused.stderr)
+    assert sorted(path.name for path in Path().iterdir()) == ["outputs", "points.onnx"]
