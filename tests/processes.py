@@ -18,7 +18,8 @@ from pathlib import Path
 from backlit.sweep import _PRELOADED
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([*_PRELOADED, "backlit.evaluate", "backlit.report", "optuna"])
+_COMMANDS = [f"backlit.{name}" for name in ("evaluate", "export", "predict", "report")]
+_CONTEXT.set_forkserver_preload([*_PRELOADED, *_COMMANDS, "backlit.data.files", "onnxruntime", "onnxscript", "optuna"])
 
 
 class Started:

@@ -1,12 +1,15 @@
 """A model, data and an experiment of somebody's own, and a LightningModule that knows nothing of backlit."""
 
 import json
+import re
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import RunCommand
+from backlit.train import train
+from tests.conftest import Compose, RunCommand
 
 PACKAGE = """
 import lightning
@@ -87,6 +90,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_text(text)
     assert str(tmp_path) not in sys.path
     return tmp_path
+
+
+def test_the_example_in_the_readme(composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
+    train(composed("experiment=mnist_mlp", "trainer.limit_train_batches=5", "trainer.max_epochs=1", "callbacks=none"))
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    quiet = code.replace("max_epochs=2", "max_epochs=1, enable_progress_bar=False, logger=False")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lightning's hints
+        exec(quiet, {})
+    assert "tensor([[" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("foreign", [False, True])

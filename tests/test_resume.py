@@ -1,15 +1,19 @@
 import json
+import os
 import random
 import shutil
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import lightning
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from backlit.load import last_checkpoint, read_checkpoint
 from backlit.run import Run
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
@@ -135,34 +139,71 @@ def test_a_bad_resume_starts_nothing(
     assert not list(tmp_path.glob("outputs/*"))
 
 
-def is_training(directory: Path, pid: int) -> bool:
-    run = Run.read(directory)
-    return run is not None and run.record["pid"] == pid and "planned_steps" in run.record
+class Killer(lightning.Callback):
+    """Kills its process: within a training step, in validation, or while a checkpoint is written.
+
+    Args:
+        where: ``step``, ``validation``, ``half`` (half of a checkpoint is written), ``rename`` (before a checkpoint, or
+            the one before it, gets its name), or ``nowhere``.
+        number: At which of them.
+    """
+
+    def __init__(self, where: str, number: int) -> None:
+        self.where, self.left = where, number
+
+    def strike(self, where: str) -> None:
+        if where == self.where:
+            self.left -= 1
+            if not self.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def on_train_start(self, *_: object) -> None:
+        write, replace = Path.write_bytes, os.replace
+
+        def write_bytes(path: Path, content: Any) -> int:
+            if ".ckpt" in path.name:
+                write(path, content[: len(content) // 2])
+                self.strike("half")
+            return write(path, content)
+
+        def rename(source: Any, target: Any) -> None:
+            if str(target).endswith(".ckpt"):
+                self.strike("rename")
+            replace(source, target)
+
+        Path.write_bytes, os.replace = write_bytes, rename  # type: ignore[method-assign,assignment]
+
+    def on_before_optimizer_step(self, *_: object) -> None:
+        self.strike("step")
+
+    def on_validation_batch_end(self, *_: object) -> None:
+        self.strike("validation")
+
+
+PLACES = {"step": 400, "validation": 4, "half": 6, "rename": 12}
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("overrides", [MNIST, POINTS])
-def test_ten_kills_at_random_moments_change_nothing(
-    overrides: list[str], composed: Compose, run_command: RunCommand, tmp_path: Path
-) -> None:
+def test_kills_at_random_moments_change_nothing(overrides: list[str], composed: Compose, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     train(composed(*overrides, *QUIET), whole)
-    random.seed(time.time_ns())
-    process = start(cut, *overrides)
-    for kill in range(10):
-        wait_until(lambda: is_training(cut, process.pid), process)  # noqa: B023
-        time.sleep(random.uniform(0, 0.25))
-        process.kill()
-        process.communicate(timeout=60)
-        stage = Run.read(cut)
-        assert stage is not None
-        last = cut / "checkpoints" / "last.ckpt"
-        step = torch.load(last, weights_only=True)["global_step"] if last.exists() else None
-        print(f"kill {kill}: status {stage.status}, rows {rows(cut)}, checkpoint of step {step}")
-        if stage.status == "completed":
+    seed = time.time_ns() % 10**6
+    print(f"seed {seed}")
+    random.seed(seed)
+    command = [*overrides, *QUIET, f"hydra.run.dir={cut}"]
+    for kill in range(1, 12):
+        where = random.choice(list(PLACES)) if kill <= 10 else "nowhere"
+        number = random.randint(1, PLACES.get(where, 1))
+        killer = f"+callbacks.killer={{_target_: tests.test_resume.Killer, where: {where}, number: {number}}}"
+        process = Started("backlit-train", *command, killer, directory=tmp_path, together=True)
+        output, _ = process.communicate()
+        kept = last_checkpoint(cut)
+        step = 0 if kept is None else read_checkpoint(kept)["global_step"]
+        print(f"kill {kill}: {where} {number}, exit code {process.returncode}, kept is step {step}")
+        assert process.returncode in (0, -signal.SIGKILL), output
+        if process.returncode == 0:
             break
-        process = Started("backlit-train", f"resume={cut}", directory=tmp_path, together=True)
-    process.communicate(timeout=100)
-    assert Run.read(cut).status == "completed"  # type: ignore[union-attr]
+        command = [f"resume={cut}", "packages=[tests]"]
     assert_same(cut, whole)

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -34,6 +35,18 @@ def test_a_file_in_the_way_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(OSError, match="runs"):
         new_directory(tmp_path / "runs" / "now")
+
+
+def test_the_latest_of_a_thousand_runs_is_found_at_once(tmp_path: Path) -> None:
+    for number in range(1000):
+        directory = tmp_path / ("points" if number % 2 else "mnist_mlp") / "runs" / f"{number:04}"
+        (directory / "checkpoints").mkdir(parents=True)
+        (directory / "run.json").write_text("{}")
+        os.utime(directory / "run.json", (number, number))
+        if number < 990:  # the others have not got so far
+            (directory / "checkpoints" / "best.ckpt").touch()
+    assert latest_run(tmp_path).name == "0989"
+    assert latest_run(tmp_path, with_checkpoint=False).name == "0999"
 
 
 @pytest.mark.parametrize(
