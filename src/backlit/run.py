@@ -123,6 +123,19 @@ def _git(directory: Path, member: Path | None = None) -> tuple[dict[str, Any] | 
         return None, ""
 
 
+@functools.cache
+def checkouts() -> tuple[dict[str, Any] | None, dict[str, Any] | None, str]:
+    """Return the git checkouts of backlit and, if it is another one, of the working directory; and what is changed.
+
+    Asked once: a process runs the code that it has imported.
+    """
+    here = Path(__file__)
+    (git, diff), (project, own_diff) = _git(here.parent, here), _git(Path.cwd())
+    if git and project and git["checkout"] == project["checkout"]:
+        return git, None, diff
+    return git, project, diff + own_diff
+
+
 def _cpu() -> str:
     """Return the processor's name; results depend on it, since libraries choose their kernels by it."""
     with contextlib.suppress(OSError):
@@ -189,13 +202,10 @@ class RunRecord:
         self._begin = monotonic()
         attempts = _attempts(self.path)
         self._before = sum(attempt["duration_s"] or 0 for attempt in attempts)
-        here = Path(__file__)
-        (git, diff), (project, own_diff) = _git(here.parent, here), _git(Path.cwd())
-        if git and project and git["checkout"] == project["checkout"]:
-            project, own_diff = None, ""
-        if diff or own_diff:
+        git, project, diff = checkouts()
+        if diff:
             with whole_file(directory / "uncommitted.diff") as temporary:
-                temporary.write_text(diff + own_diff)
+                temporary.write_text(diff)
         self.content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join([*_program(), *sys.argv[1:]]),

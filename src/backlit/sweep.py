@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import ConfigError, JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.run import Run, brief, clear, end_record, from_here, read_sweep, write_json
+from backlit.run import Run, brief, checkouts, clear, end_record, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def launch(
                 importlib.import_module(name)
             # Neither the jobs' collectors nor the one at exit need look at what the imports left; memory stays shared.
             gc.freeze()
+            checkouts()  # asked here, while the jobs are composed, each of them has it
         jobs: list[Job] = composed()
         gpus = [] if check is None else _check(jobs, check, n_jobs, gpus_per_job)
         _write_down(jobs, sweep_dir)

@@ -268,6 +268,7 @@ def _fit_and_test(
     if cfg.train:
         # The imports left a million objects that never die; the collector need not look at them (0.2 s).
         gc.freeze()
+        gc.set_threshold(700, 10, 10)
         if not torch.cuda.is_available():
             # Lightning has torch look for GPUs by NVML, so that a process may still fork afterwards. Without NVML
             # the look fails by opening a library, 0.1 ms, and torch.optim.Adam looks at every step.
