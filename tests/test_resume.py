@@ -127,16 +127,27 @@ def test_without_a_checkpoint_a_run_starts_anew(run_command: RunCommand, tmp_pat
     [
         (["resume=nowhere"], "resume must be a run directory or 'latest', got nowhere, which has no run.json"),
         (["resume=latest"], "resume=latest: there is no run in "),
+        (["resume=run", "optimizer.lr=0.2"], "optimizer.lr must stay as it is when a run goes on; a run of its own"),
+        (["resume=run", "data.seed=1"], "data.seed must stay as it is when a run goes on"),
+        (["resume=run"], "ckpt_path must fit the model: net.fc1.weight has shape (5, 2) in the model, (4, 2) in the"),
     ],
 )
 def test_a_bad_resume_starts_nothing(
-    arguments: list[str], message: str, run_command: RunCommand, tmp_path: Path
+    arguments: list[str], message: str, composed: Compose, run_command: RunCommand, tmp_path: Path
 ) -> None:
+    if "resume=run" in arguments:  # one whose model no longer fits its command
+        quick = ["experiment=points", "data.passes_per_epoch=10", "trainer.max_epochs=1", "trainer=cpu"]
+        (tmp_path / "run").mkdir()
+        train(composed(*quick, "callbacks=none", "logger=csv"), tmp_path / "run")
+        record = json.loads((tmp_path / "run" / "run.json").read_text())
+        record |= {"arguments": [*quick, "model.hidden_sizes=[5]"], "status": "failed"}
+        (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    before = sorted(tmp_path.rglob("*"))
     done = run_command("backlit-train", *arguments)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {message}")
     assert len(done.stderr.splitlines()) == 1
-    assert not list(tmp_path.glob("outputs/*"))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 class Killer(lightning.Callback):

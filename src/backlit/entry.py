@@ -308,6 +308,13 @@ def _merged(before: list[str], given: list[str]) -> list[str]:
     return [*flags, *more_flags, *merged.values()]
 
 
+# What may be told a run that goes on; all else is in its checkpoint, or has made what it has learned.
+_MAY_CHANGE = re.compile(
+    r"(hydra|trainer|checkpoint|callbacks|logger)[./=]|(test|tags|packages|process_timeout|lean_loop)="
+    r"|data\.(num_workers|pin_memory|device_resident|eval_batch_size|data_dir)="
+)
+
+
 def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
     """Return the arguments with which a run goes on: its own, what is given now, and its last checkpoint.
 
@@ -317,6 +324,10 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
     global _resumed_run, _copy
     run, before = _find_run("resume", wanted)
     directory = run.directory
+    for override in _parted(given)[1]:
+        if not _MAY_CHANGE.match(override.lstrip("+~")):
+            instead = f"a run of its own from these weights: ckpt_path={from_here(directory)}/checkpoints/last.ckpt"
+            raise ConfigError([f"{override.partition('=')[0]} must stay as it is when a run goes on; {instead}"])
     if run.status == "running":
         where = f"process {run.record.get('pid')} on {run.record.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {from_here(directory)}: {where} runs it"])
