@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 # Two test processes on two cores: more threads than that only wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+from backlit import entry
 from backlit.entry import CONFIG_DIR
 from tests.processes import Started
 
@@ -25,8 +26,10 @@ RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(autouse=True)
 def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Every test works in a directory of its own, and leaves Hydra as it found it."""
+    """Every test works in a directory of its own, and leaves Hydra and what a command keeps as it found them."""
     monkeypatch.chdir(tmp_path)
+    for name in ("_sweep_dir", "_is_resumed", "_resumed_run", "_copy", "_rerun_of"):
+        monkeypatch.setattr(entry, name, getattr(entry, name))
     yield tmp_path
     GlobalHydra.instance().clear()
 

@@ -45,7 +45,7 @@ def test_one_line_exit_code_2_and_nothing_left_behind(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "run must be a run directory or 'latest', got none: backlit-evaluate run=latest"),
+        ([], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=latest"], "run=latest: there is no run with a checkpoint in "),
         (["run=nowhere"], "run must be a run directory, got nowhere, which has no .hydra/config.yaml"),
     ],
@@ -101,7 +101,8 @@ def test_a_sweep_goes_on_with_what_has_changed(given: str, expected: str, tmp_pa
         place.mkdir(parents=True)
         arguments = ["-m", "experiment=points", "lr=1,2", "~a"]
         arguments += ["--config-dir", "my"] if "--config-dir" in given else []
-        write_json(place / "sweep.json", {"arguments": arguments, "jobs": [{"number": 0, "overrides": []}]})
+        job = {"number": 0, "overrides": [], "directory": "0"}
+        write_json(place / "sweep.json", {"arguments": arguments, "jobs": [job]})
     assert entry.go_on(given.split(" ")) == expected.split(" ")
 
 

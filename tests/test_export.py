@@ -197,7 +197,7 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     Path("empty").mkdir()
     for overrides, message in (
         (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got tflite"),
-        (["run=???"], "run must be a run directory, a checkpoint or latest, got none: backlit-export run=latest"),
+        (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["checkpoint=first"], "(best, last), got first"),

@@ -13,6 +13,9 @@ from backlit.run import read_rows
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
 
+# Hydra would resolve it when it instantiates, after the config was looked at.
+ESCAPED = r'\${oc.create:"{_target_: torch.load, f: bomb.pt, weights_only: false}"}'
+TRAVERSED = "../../../tmp/evil"
 QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=10", "trainer.max_epochs=2", "callbacks=none"]
 
 
@@ -67,6 +70,9 @@ def change(run: Path, **nodes: object) -> None:
         ),
         ({"what": "os.system", "model": {"_target_": "${what}"}}, "model of this run wants os.system"),
         ({"model": {"_target_": "backlit.data.PointsDataModule"}}, "model._target_ must be a LightningModule"),
+        ({"model": {"hidden_sizes": ESCAPED}}, "model of the run's config must have no interpolation within another"),
+        ({"model": {"hidden_sizes": "\\\\" + ESCAPED}}, "model of the run's config must have no interpolation within"),
+        ({"data": {"weights": ESCAPED}}, "data of the run's config must have no interpolation within another"),
     ],
 )
 def test_a_config_from_a_stranger_runs_no_code(node: dict[str, object], message: str, run: Path) -> None:
@@ -86,16 +92,24 @@ def test_a_config_from_a_stranger_runs_no_code(node: dict[str, object], message:
         (["+callbacks.x={_target_: backlit.train.train}"], "callbacks.x of this run wants backlit.train.train, which"),
         (
             ["+hydra.callbacks.x._target_=os.system"],
-            "+hydra.callbacks.x._target_=os.system is what this run was started",
+            "'+hydra.callbacks.x._target_=os.system' is what this run was started",
         ),
-        (["hydra.job_logging.root.level=DEBUG"], "hydra.job_logging.root.level=DEBUG is what this run was started"),
+        (["hydra.job_logging.root.level=DEBUG"], "'hydra.job_logging.root.level=DEBUG' is what this run was"),
         (
             ["--config-dir", "theirs"],
-            "--config-dir theirs is what this run was started with; if you trust what it names",
+            "'--config-dir theirs' is what this run was started with; if you trust it",
         ),
-        (["--experimental-rerun", "x.pickle"], "--experimental-rerun x.pickle is what this run was started with"),
+        (["--experimental-rerun", "x.pickle"], "'--experimental-rerun x.pickle' is what this run was started with"),
         (["packages=[evil]", "model._target_=evil.Model"], "model of this run wants evil.Model"),
-        (["hydra/launcher=joblib"], "hydra/launcher=joblib is what this run was started with"),
+        (["hydra/launcher=joblib"], "'hydra/launcher=joblib' is what this run was started with"),
+        ([f"experiment={TRAVERSED}"], f"'experiment={TRAVERSED}' is what this run was started with"),
+        (["model=/tmp/evil"], "'model=/tmp/evil' is what this run was started with"),
+        (["+trainer@hydra.callbacks.x=default"], "'+trainer@hydra.callbacks.x=default' is what this run was"),
+        ([r"logger.tensorboard.save_dir='\${oc.create:x}'"], '"logger.tensorboard.save_dir='),
+        ([r"+hydra.launcher.zz=$\{evil\}"], "'+hydra.launcher.zz="),
+        (["hydra.sweeper.sampler.seed=1"], "'hydra.sweeper.sampler.seed=1' is what this run was started with"),
+        (["task_name=../../elsewhere"], "'task_name=../../elsewhere' is what this run was started with"),
+        (["tags=['a\nb']"], "\"tags=['a"),
     ],
 )
 @pytest.mark.parametrize("key", ["resume", "rerun"])
@@ -115,9 +129,48 @@ def test_a_command_from_a_stranger_runs_no_code(
     assert sorted(run.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"arguments": [*QUICK, "-m", r"+hydra.launcher.zz=$\{evil\}"]}, "'+hydra.launcher.zz="),
+        ({"jobs": [{"overrides": ["model=../x"], "directory": "0", "number": 0}]}, "'model=../x' is what this run"),
+        (
+            {"jobs": [{"overrides": [], "directory": "../victim", "number": 0}]},
+            "resume must be a sweep whose sweep.json",
+        ),
+        ({"arguments": 3}, "resume must be a sweep whose sweep.json can be read"),
+        ({"jobs": [{"x": 1}]}, "resume must be a sweep whose sweep.json can be read"),
+    ],
+)
+def test_a_sweep_from_a_stranger_runs_no_code(
+    content: dict[str, object], message: str, run_command: RunCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "sweep").mkdir()
+    job = {"overrides": [], "directory": "0", "number": 0}
+    whole = {"arguments": [*QUICK, "-m", "optimizer.lr=1,2"], "jobs": [job]} | content
+    (tmp_path / "sweep" / "sweep.json").write_text(json.dumps(whole))
+    done = run_command("backlit-train", "-m", "resume=sweep")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith(f"error: {message}"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.rglob("*")] == ["sweep", "sweep.json"]
+    assert "Traceback" not in run_command("backlit-report", "sweep").stderr
+
+
+def test_a_run_directory_with_a_link_is_refused(run: Path, run_command: RunCommand) -> None:
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(record | {"arguments": QUICK, "status": "failed"}))
+    (run / "train.log").symlink_to("/tmp/somewhere")
+    done = run_command("backlit-train", f"resume={run}")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: resume must be a directory without symbolic links, got ")
+
+
 def test_what_a_config_of_backlit_names_is_trusted(composed: Compose) -> None:
     for more in (["scheduler=plateau", "optimizer=adamw"], ["experiment=mnist_mlp", "scheduler=cosine"]):
-        plain = OmegaConf.to_container(composed(*more), resolve=False)
+        cfg = composed(*more)
+        cfg.output_dir = "."
+        plain = OmegaConf.to_container(cfg, resolve=True)
         assert list(not_trusted(plain, "", [])) == []
 
 

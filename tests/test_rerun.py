@@ -45,10 +45,18 @@ def test_what_is_not_the_same_is_told(run_command: RunCommand, tmp_path: Path) -
 
 
 def test_a_bad_rerun_is_one_line(run_command: RunCommand) -> None:
+    for name in ("damaged", "begun"):
+        Path(name).mkdir()
+        Path(name, "run.json").write_text(json.dumps({"status": "completed", "arguments": QUICK}))
+    Path("damaged", "metrics.json").write_text('{"metrics": {"test/acc": 1.0}}')
+    for name in ("metrics.csv", "weights.pth"):
+        Path("damaged", name).write_text("step,epoch")
     for arguments, message in {
-        ("rerun=nowhere",): "rerun must be a run directory or 'latest', got nowhere, which has no run.json",
-        ("rerun=latest",): "rerun=latest: there is no run in ",
+        ("rerun=nowhere",): "rerun must be a run directory or 'latest', got nowhere, which does not exist",
         ("-m", "rerun=latest"): "rerun= must be without -m",
+        ("resume=latest", "rerun=latest"): "resume= and rerun= must not be together",
+        ("rerun=damaged",): "rerun=damaged: damaged/weights.pth must be weights that torch.load(",
+        ("rerun=begun",): "rerun=begun: there must be a metrics.json to compare with, but begun has none",
     }.items():
         done = run_command("backlit-train", *arguments)
         assert done.returncode == 2

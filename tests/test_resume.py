@@ -90,6 +90,18 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(
     assert [attempt["status"] for attempt in record["attempts"]] == ["interrupted"]
 
 
+def test_one_run_is_gone_on_with_by_one_process(run_command: RunCommand, tmp_path: Path) -> None:
+    quick = ["experiment=points", "data.passes_per_epoch=20", "callbacks=none", "trainer=cpu", "hydra.run.dir=run"]
+    assert run_command("backlit-train", *quick, "trainer.max_epochs=1").returncode == 0
+    both = [Started("backlit-train", "resume=run", "trainer.max_epochs=200", directory=tmp_path) for _ in range(2)]
+    ended = sorted((process.wait(), process.communicate()[1]) for process in both)
+    assert [code for code, _ in ended] == [0, 2]
+    told = ended[1][1]
+    assert "run is being run by another process" in told or "resume must be a run that has ended" in told
+    steps = [int(line.split(",")[0]) for line in (tmp_path / "run" / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(steps)
+
+
 def test_a_completed_run_can_be_trained_longer(composed: Compose, run_command: RunCommand, tmp_path: Path) -> None:
     short, whole = tmp_path / "short", tmp_path / "whole"
     for directory, epochs in ((short, 1), (whole, 2)):
@@ -125,7 +137,7 @@ def test_without_a_checkpoint_a_run_starts_anew(run_command: RunCommand, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["resume=nowhere"], "resume must be a run directory or 'latest', got nowhere, which has no run.json"),
+        (["resume=nowhere"], "resume must be a run directory or 'latest', got nowhere, which does not exist"),
         (["resume=latest"], "resume=latest: there is no run in "),
         (["resume=run", "optimizer.lr=0.2"], "optimizer.lr must stay as it is when a run goes on; a run of its own"),
         (["resume=run", "data.seed=1"], "data.seed must stay as it is when a run goes on"),

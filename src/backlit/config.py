@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.entry import goes_on, quiet_lightning
-from backlit.load import mismatch, not_trusted, read_checkpoint
+from backlit.load import mismatch, not_trusted, read_checkpoint, targets
 from backlit.models import BinaryClassifier, Classifier
 from backlit.ranks import cluster
 
@@ -47,19 +47,9 @@ def problems(cfg: DictConfig) -> list[str]:
             return [f"{group} must be there; switch it off with {group}=none where there is such an option"]
     if goes_on() and (found := list(not_trusted(plain, "", plain["packages"] or []))):
         return found
-    found = [line for path, node in _targets(plain, "") for line in _check_signature(path, node)]
+    found = [line for path, node in targets(plain, "") for line in _check_signature(path, node)]
     # What has the wrong type would only fail again, less clearly, in the constructors.
     return found or [*_check_top(plain), *_build(cfg)]
-
-
-def _targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield every node that will be instantiated, with its place."""
-    if not isinstance(node, dict):
-        return
-    if "_target_" in node:
-        yield path, node
-    for key, child in node.items():
-        yield from _targets(child, f"{path}.{key}" if path else str(key))
 
 
 def _check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:

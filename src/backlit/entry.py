@@ -45,6 +45,7 @@ _is_resumed = False
 # The run that goes on in this process, and its directory if that was made for it now.
 _resumed_run: Path | None = None
 _copy: Path | None = None
+_lock: Any = None
 # The run that this process trains again.
 _rerun_of: Path | None = None
 
@@ -206,6 +207,7 @@ class CheckFirst(Callback):
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
         if chosen and kind == "run" and wanted == _resumed_run:
+            _lock_run(wanted)
             if not any((wanted / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
                 clear(wanted)  # it starts anew
             return wanted
@@ -226,6 +228,25 @@ class CheckFirst(Callback):
         return made
 
 
+def _lock_run(directory: Path) -> None:
+    """Keep the run that goes on to this process, as long as it lives.
+
+    Raises:
+        ConfigError: If another process has it, or if it cannot be written to.
+    """
+    global _lock
+    from filelock import FileLock, Timeout
+
+    _lock = FileLock(directory / ".lock")
+    try:
+        _lock.acquire(timeout=0)
+    except Timeout:
+        raise ConfigError([f"{directory} is being run by another process; wait for it, or end it"]) from None
+    except OSError as error:
+        elsewhere = "to go on elsewhere: hydra.run.dir=<a new directory>"
+        raise ConfigError([f"{directory} cannot be written to: {error.strerror}; {elsewhere}"]) from None
+
+
 def quoted(value: str) -> str:
     """Return a string as a value that Hydra's override grammar reads as it is."""
     escaped = value.replace("\\", "\\\\").replace("'", "\\'")
@@ -241,6 +262,8 @@ def go_on(arguments: list[str]) -> list[str]:
         ConfigError: If there is no such run or sweep.
     """
     global _sweep_dir, _is_resumed
+    if sum(any(a.startswith(f"{key}=") for a in arguments) for key in ("resume", "rerun")) > 1:
+        raise ConfigError(["resume= and rerun= must not be together: give one of them"])
     if again := [argument.removeprefix("rerun=") for argument in arguments if argument.startswith("rerun=")]:
         return _again(again[-1], [argument for argument in arguments if not argument.startswith("rerun=")])
     wanted = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
@@ -253,39 +276,54 @@ def go_on(arguments: list[str]) -> list[str]:
     if not read_sweep(found)["jobs"]:
         why = "another launcher ran it, or it was stopped before its first job"
         raise ConfigError([f"resume must be a sweep whose jobs are known, got {found}: {why}"])
-    before = _harmless(before, given)
+    before = _taken_over(before, given)
+    _refuse_links(found)
     for job in read_sweep(found)["jobs"]:
-        _harmless(job["overrides"], given)
+        _taken_over(job["overrides"], given)
     _sweep_dir, _is_resumed = found, True
     return _merged(before, [argument for argument in given if argument not in ("-m", "--multirun")])
 
 
-# Of Hydra's own settings, those that say no more than how many and where.
-_HARMLESS = re.compile(
-    r"hydra(\.(run|sweep)\.dir|\.(launcher|sweeper)(\.(?!_)\w+)+|\.mode|\.verbose|\.job\.chdir)=(?!.*(_target_|\$\{))"
-    r"|hydra/(launcher=backlit|sweeper=(basic|optuna))$"
+# Of Hydra's own settings, those that a recorded command may have: places and numbers.
+_OF_HYDRA = re.compile(
+    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))=[^{}\[\]]*"
+    r"|hydra/(launcher=backlit|sweeper=(basic|optuna))"
 )
+_GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
 
 
-def _harmless(arguments: list[str], given: list[str]) -> list[str]:
-    """Return a command's arguments as a run directory, maybe a stranger's, has recorded them.
+def _is_data(override: str) -> bool:
+    """Tell whether an override says no more than which option of backlit's, which number, which text.
 
-    What they make the config name is looked at when it is composed (`backlit.load.not_trusted`); here it is about what
-    Hydra does before: files that it reads, and objects that it makes for itself.
+    What its values make of the config is looked at when that is composed (`backlit.load.not_trusted`). Here it is about
+    what Hydra does before: it reads the files that groups name, resolves interpolations, and makes objects for itself.
+    """
+    key, _, value = override.partition("=")
+    key = key.lstrip("+~")
+    if not re.fullmatch(r"[\w./-]+", key) or re.search(r"[$\\\n\r]", value):  # no @package, interpolation, escape
+        return False
+    if key == "task_name":  # which is a directory
+        return bool(re.fullmatch(r"\w[\w.-]*", value))
+    if key.startswith("hydra"):
+        return bool(_OF_HYDRA.fullmatch(override))
+    return not (key in _GROUPS or "/" in key) or bool(re.fullmatch(r"[\w, \[\]-]*", value))
+
+
+def _taken_over(recorded: list[str], given: list[str]) -> list[str]:
+    """Return of a command's arguments, as a run directory, maybe a stranger's, has recorded them, those to be repeated.
 
     Raises:
         ConfigError: If one of them may run code, and is not given again.
     """
-    flags, overrides = _parted(arguments)
+    flags, overrides = _parted(recorded)
     values = dict(itertools.pairwise(flags))
     for flag in flags:
         if flag.startswith("-") and flag not in ("-m", "--multirun", *given):
             again = f"{flag} {values.get(flag, '')}".strip()
-            raise ConfigError([f"{again} is what this run was started with; if you trust what it names, give it again"])
+            raise ConfigError([f"{again!r} is what this run was started with; if you trust it, give it again"])
     for override in overrides:
-        about = override.lstrip("+~")
-        if about.startswith("hydra") and not _HARMLESS.match(about) and override not in given:
-            raise ConfigError([f"{override} is what this run was started with; if you trust it, give it again"])
+        if override not in given and not _is_data(override):
+            raise ConfigError([f"{override!r} is what this run was started with; if you trust it, give it again"])
     kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
     return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
 
@@ -324,6 +362,7 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
     global _resumed_run, _copy
     run, before = _find_run("resume", wanted)
     directory = run.directory
+    _refuse_links(directory)
     for override in _parted(given)[1]:
         if not _MAY_CHANGE.match(override.lstrip("+~")):
             instead = f"a run of its own from these weights: ckpt_path={from_here(directory)}/checkpoints/last.ckpt"
@@ -346,11 +385,22 @@ def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
         checkpoint = last_checkpoint(directory)
     except ValueError as error:
         raise ConfigError([f"resume={wanted}: {error}"]) from None
-    merged = _merged(_harmless(before, given), given)
+    merged = _merged(_taken_over(before, given), given)
     kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
     if checkpoint is not None:
         kept = [*(a for a in kept if not a.startswith("ckpt_path=")), f"ckpt_path={quoted(str(checkpoint))}"]
     return [*kept, f"hydra.run.dir={quoted(str(directory))}"]
+
+
+def _refuse_links(directory: Path) -> None:
+    """Let nobody's run directory make this process write somewhere else.
+
+    Raises:
+        ConfigError: If there is a link in it.
+    """
+    for path in directory.rglob("*"):
+        if path.is_symlink():
+            raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
 
 
 def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
@@ -366,10 +416,12 @@ def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
         raise ConfigError([f"{key}={wanted}: {error}"]) from None
     if run is None:
         sweep = f"; to go on with the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
-        raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which has no run.json{sweep}"])
+        there = "has no run.json" if directory.is_dir() else "does not exist"
+        raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which {there}{sweep}"])
     arguments = run.record.get("arguments")
     if not isinstance(arguments, list):
-        raise ConfigError([f"{key} must be a run that backlit-train has started, got {wanted}, trained from Python"])
+        why = "which has no arguments in its run.json (it was trained from Python, or is older)"
+        raise ConfigError([f"{key} must be a run that backlit-train has started, got {wanted}, {why}"])
     return run, [str(argument) for argument in arguments]
 
 
@@ -385,10 +437,16 @@ def _again(wanted: str, given: list[str]) -> list[str]:
             ["rerun= must be without -m: it trains one run again; a sweep is started again by its command"]
         )
     run, before = _find_run("rerun", wanted)
+    from backlit.rerun import check_comparable
+
+    try:
+        check_comparable(run.directory)
+    except ValueError as error:
+        raise ConfigError([f"rerun={wanted}: {error}"]) from None
     _rerun_of = run.directory
     own = f"{run.directory.resolve()}{os.sep}"
     kept = []
-    for argument in _harmless(before, given):
+    for argument in _taken_over(before, given):
         key, _, value = argument.partition("=")
         # Those of a run that went on: where, and from what.
         goes_on = key == "ckpt_path" and str(Path(value.strip("'")).resolve()).startswith(own)
@@ -405,7 +463,8 @@ def _copied(directory: Path, target: Path) -> Path:
         shutil.copytree(directory, target, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         shutil.rmtree(target, ignore_errors=True)
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error.args[0][0][2]
+        reason = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
+        reason = "No space left on device" if "No space left" in str(reason) else reason
         raise ConfigError([f"{directory} cannot be copied to {target}: {reason}"]) from None
     return target
 

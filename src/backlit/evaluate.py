@@ -1,6 +1,8 @@
 """``backlit-evaluate``: judges the weights of a run, on its own test set or on other data."""
 
 import logging
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from datetime import datetime
@@ -41,14 +43,15 @@ def offer_data_of_run(run: str) -> Any:
     Returns:
         The config of the data; nothing if there is none: `evaluate` says why.
     """
-    from backlit.load import find_run, read_config
+    from backlit.load import find_run, plain_node, read_config
 
     try:
         config = read_config(find_run(run)[0])
-        node = OmegaConf.to_container(config.data, resolve=True)
-        precision = config.trainer.precision
+        node = plain_node(config, "data")
+        precision = str(OmegaConf.select(config, "trainer.precision", default="32-true"))
     except (ValueError, OmegaConfBaseException):
         return {}
+    precision = precision if re.fullmatch(r"[\w-]+", precision) else "32-true"
     ConfigStore.instance().store(group="data", name="of_run", node=node)
     OmegaConf.register_new_resolver("backlit.precision", lambda: precision, replace=True)
     return node
@@ -66,10 +69,9 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: If there is no such run, it has no such checkpoint, or the data do not fit.
     """
-    if OmegaConf.is_missing(cfg, "run"):
-        raise ConfigError(["run must be a run directory or 'latest', got none: backlit-evaluate run=latest"])
-    if not isinstance(cfg.resamples, int) or cfg.resamples < 0:
-        raise ConfigError([f"resamples must be >= 0, got {cfg.resamples}"])
+    for name in ("resamples", "seed"):
+        if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0:
+            raise ConfigError([f"{name} must be a whole number >= 0, got {cfg[name]}"])
     import torch
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
@@ -78,15 +80,16 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from backlit.callbacks.pictures import draw, png, predict, render
     from backlit.config import build_partial, check_fit
     from backlit.data import InMemoryDataModule
-    from backlit.load import load_run, trusted
+    from backlit.load import check_named, load_named, trusted
     from backlit.models import Classifier
 
     quiet_lightning()
+    check_named(cfg)
+    if not cfg.data:  # called from Python, or there is no such run
+        with read_write(cfg):
+            cfg.data = offer_data_of_run(cfg.run)
+    run = load_named(cfg)
     try:
-        if not cfg.data:  # called from Python
-            with read_write(cfg):
-                cfg.data = offer_data_of_run(cfg.run)
-        run = load_run(cfg.run, checkpoint=cfg.checkpoint, packages=cfg.packages)
         _prepare_as_trained(cfg, run.config)
         datamodule: LightningDataModule = instantiate(trusted(cfg, "data", cfg.packages), _convert_="all")
         datamodule.prepare_data()
@@ -95,8 +98,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         trainer = make_trainer(logger=False, enable_checkpointing=False)
     except InstantiationException as error:
         raise ConfigError([f"data.{error.__cause__ or error}"]) from None
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError([str(error).splitlines()[0]]) from None
+    if trainer.world_size > 1:
+        raise ConfigError([f"trainer.devices must be 1: one process judges, got {trainer.world_size}"])
     if problems := list(check_fit(datamodule, run.model)):
         raise ConfigError(problems)
     trainer.test(run.model, datamodule, verbose=False)
@@ -118,6 +123,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
         figures["calibration"] = draw_calibration(probabilities, samples.targets)
         figures["roc"] = draw_roc(probabilities, samples.targets, names)
     wanted = Path(cfg.output_dir or run.directory / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    directory = None
     try:
         directory = new_directory(wanted)
         write_json(directory / "evaluation.json", found)
@@ -125,6 +131,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
             with whole_file(directory / f"{name}.png") as temporary:
                 temporary.write_bytes(png(render(figure)))
     except OSError as error:
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
         raise ConfigError(
             [f"output_dir must be a directory that can be written, got {wanted}: {error.strerror}"]
         ) from None

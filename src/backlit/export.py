@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from backlit.entry import ConfigError, command, quiet_lightning
 from backlit.run import from_here, whole_file
@@ -65,18 +65,15 @@ def export(cfg: DictConfig) -> Path:
     """
     if cfg.format not in SUFFIXES:
         raise ConfigError([f"format must be one of {', '.join(SUFFIXES)}, got {cfg.format}"])
-    if OmegaConf.is_missing(cfg, "run"):
-        raise ConfigError(["run must be a run directory, a checkpoint or latest, got none: backlit-export run=latest"])
-    if not OmegaConf.is_list(cfg.packages):
-        raise ConfigError([f"packages must be a list, got {cfg.packages}: packages=[{cfg.packages}]"])
     needed = ("onnx", "onnxscript", "onnxruntime") if cfg.format == "onnx" else ()
     if not all(importlib.util.find_spec(name) for name in needed):
         raise ConfigError(["format=onnx needs pip install 'backlit[onnx]'"])
 
-    from backlit.load import find_run, load_run, read_checkpoint, read_config
+    from backlit.load import check_named, find_run, load_named, read_checkpoint, read_config
     from backlit.models import Classifier
 
     quiet_lightning()
+    check_named(cfg)
     # These tell at level INFO what they do to a graph.
     for name in ("onnxscript", "onnx_ir", "torch.onnx"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -85,7 +82,7 @@ def export(cfg: DictConfig) -> Path:
             directory, checkpoint = find_run(str(cfg.run), cfg.checkpoint)
             config, state = read_config(directory), read_checkpoint(checkpoint)["state_dict"]
         else:
-            run = load_run(str(cfg.run), checkpoint=cfg.checkpoint, packages=list(cfg.packages))
+            run = load_named(cfg)
             checkpoint, config = run.checkpoint, run.config
             rule = f"for format={cfg.format} (format=state_dict takes any)"
             if not isinstance(run.model, Classifier):
@@ -101,6 +98,8 @@ def export(cfg: DictConfig) -> Path:
                 facts = _write_weights(state, temporary, output)
             else:
                 facts = _write_program(run, cfg.format, temporary, output)
+    except OSError as error:
+        raise ConfigError([f"output must be a file that can be written, got {output}: {error.strerror}"]) from None
     except Exception as error:  # whatever tracing somebody's network, or writing and reading it, makes torch raise
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise ExportError(f"{output} was not written as {cfg.format}: {reason[0]}") from error
@@ -143,7 +142,9 @@ def _write_weights(state: "dict[str, Tensor]", temporary: Path, output: Path) ->
     from backlit.load import net_weights
 
     weights = net_weights(state)
-    torch.save(weights, temporary)
+    buffer = io.BytesIO()  # torch's own writer has no words for a full disk
+    torch.save(weights, buffer)
+    temporary.write_bytes(buffer.getvalue())
     read = torch.load(temporary, weights_only=True)
     if not (read.keys() == weights.keys() and all(torch.equal(read[name], weights[name]) for name in weights)):
         raise RuntimeError("the weights that were read back differ from the checkpoint's")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
 
+from backlit.entry import ConfigError
 from backlit.run import latest_run, read_rows
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,27 @@ def load_run(
     model.load_state_dict(state)
     datamodule = cast(LightningDataModule, instantiate(data_node, _convert_="all"))
     return LoadedRun(directory, file, config, model.eval(), datamodule)
+
+
+def load_named(cfg: DictConfig) -> LoadedRun:
+    """Return the run that the keys ``run``, ``checkpoint`` and ``packages`` of a command's config name.
+
+    Raises:
+        ConfigError: If that cannot be.
+    """
+    check_named(cfg)
+    try:
+        return load_run(str(cfg.run), checkpoint=cfg.checkpoint, packages=list(cfg.packages))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from None
+
+
+def check_named(cfg: DictConfig) -> None:
+    """Raise `ConfigError` if these keys are not what they have to be."""
+    if OmegaConf.is_missing(cfg, "run") or not isinstance(cfg.run, str) or not cfg.run:
+        raise ConfigError(["run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"])
+    if not OmegaConf.is_list(cfg.packages):
+        raise ConfigError([f"packages must be a list, got {cfg.packages}: packages=[{cfg.packages}]"])
 
 
 def find_run(run: str | Path, checkpoint: str | None = None, outputs: str = "outputs") -> tuple[Path, Path]:
@@ -211,19 +233,31 @@ def trusted(config: DictConfig, name: str, packages: Sequence[str]) -> dict[str,
     Raises:
         ValueError: If it names another one, or something that is no such class.
     """
-    try:
-        node = OmegaConf.to_container(config[name], resolve=True, throw_on_missing=True)
-    except OmegaConfBaseException as error:
-        raise ValueError(f"{name}: {str(error).splitlines()[0]}") from None
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise ValueError(f"{name} must have a _target_ in the run's config, got {node!r}")
+    node = plain_node(config, name)
     if problem := next(not_trusted(node, name, packages), None):
         raise ValueError(problem)
     kind = _KINDS[name]
     cls = pkgutil.resolve_name(node["_target_"])
     if isinstance(cls, type) and not issubclass(cls, kind):
         raise ValueError(f"{name}._target_ must be a {kind.__name__}, got {node['_target_']}")
-    return cast(dict[str, Any], node)
+    return node
+
+
+def plain_node(config: DictConfig, name: str) -> dict[str, Any]:
+    """Return a node of a config as plain data, in which nothing is left to be resolved.
+
+    Raises:
+        ValueError: If that cannot be.
+    """
+    try:
+        node = OmegaConf.to_container(config, resolve=True)[name]  # type: ignore[index,call-overload]
+    except (OmegaConfBaseException, KeyError) as error:
+        raise ValueError(f"{name} of the run's config cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(f"{name} must have a _target_ in the run's config, got {node!r}")
+    if "${" in repr(node):
+        raise ValueError(f"{name} of the run's config must have no interpolation within another one")
+    return node
 
 
 def not_trusted(node: Any, path: str, packages: Sequence[str]) -> Iterator[str]:
@@ -237,7 +271,10 @@ def not_trusted(node: Any, path: str, packages: Sequence[str]) -> Iterator[str]:
         path: Its place in the config.
         packages: Packages that the reader trusts; nothing of any other is imported.
     """
-    for place, target in targets(node, path):
+    if "${" in repr(node):  # Hydra would resolve what was escaped
+        yield "the config of this run must have no interpolation within another one"
+    for place, of_target in targets(node, path):
+        target = of_target["_target_"]
         package = str(target).split(".")[0]
         if package in packages:
             continue
@@ -254,13 +291,13 @@ def not_trusted(node: Any, path: str, packages: Sequence[str]) -> Iterator[str]:
             yield f"{place} of this run wants {target}, which is no part of a run"
 
 
-def targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield everything that a plain config names to be called, with its place; in lists too."""
+def targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every node of a plain config that will be instantiated, with its place; in lists too."""
     if isinstance(node, list):
         for index, child in enumerate(node):
             yield from targets(child, f"{path}[{index}]")
     if isinstance(node, dict):
         if "_target_" in node:
-            yield path, node["_target_"]
+            yield path, node
         for key, child in node.items():
             yield from targets(child, f"{path}.{key}" if path else str(key))

@@ -135,14 +135,11 @@ def _load(cfg: DictConfig) -> "tuple[LoadedRun, list[str]]":
     """
     import torch
 
-    from backlit.load import load_run
+    from backlit.load import load_named
     from backlit.models import Classifier
 
     quiet_lightning()
-    try:
-        run = load_run(str(cfg.run), checkpoint=cfg.checkpoint, packages=list(cfg.packages))
-    except ValueError as error:
-        raise ConfigError([str(error)]) from None
+    run = load_named(cfg)
     if not isinstance(run.model, Classifier):
         raise ConfigError([f"run must have a backlit.models.Classifier, got {type(run.model).__name__} in {cfg.run}"])
     data: Any = run.datamodule
@@ -186,7 +183,9 @@ def _show(rows: "Rows", counts: Counter[str], reader: "Reader", ending: Sequence
     lines.append("  ".join([f"{what} by class:", *(f"{name}: {n:,}" for name, n in sorted(counts.items()))]))
     if reader.inverted:
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
-    rich.get_console().print(grid, markup=False, highlight=False)
+    console = rich.get_console()
+    # A file or a pipe has no width.
+    console.print(grid, markup=False, highlight=False, width=None if console.is_terminal else 1000)
     told = "\n".join(f"  {line}" for line in (*lines, *ending) if line)
     rich.get_console().print(told, markup=False, highlight=False, soft_wrap=True)
 

@@ -1,6 +1,5 @@
 """Whether a run that was trained again came out the same, bit for bit; if not, what was different this time."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,35 @@ def report_rerun(before: Path, again: Path) -> bool:
     return same
 
 
+def check_comparable(run: Path) -> None:
+    """Raise `ValueError` if a run has not all that a repetition is compared with."""
+    for name in ("metrics.json", "metrics.csv", "weights.pth"):
+        if not (run / name).is_file():
+            raise ValueError(f"there must be a {name} to compare with, but {from_here(run)} has none; is it completed?")
+    record = Run.read(run)
+    if record is None or not record.metrics:
+        raise ValueError(f"{from_here(run)}/metrics.json must be what a run writes")
+    _weights(run)
+
+
+def _weights(run: Path) -> dict[str, Any]:
+    import torch
+
+    path = run / "weights.pth"
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # whatever a damaged file makes torch raise
+        weights = None
+    if not isinstance(weights, dict):
+        raise ValueError(f"{path} must be weights that torch.load(weights_only=True) reads, but is damaged, or none")
+    return weights
+
+
 def differences(before: Path, again: Path) -> list[str]:
     """Return what is not the same in the results of two runs, a phrase each; nothing if all is."""
     found = []
-    missing = [name for name in ("weights.pth", "metrics.json", "metrics.csv") if not (before / name).exists()]
-    if missing:
-        return [f"{from_here(before)} has no {', '.join(missing)} to compare with"]
-    found += _of_weights(before / "weights.pth", again / "weights.pth")
-    one, two = (json.loads((run / "metrics.json").read_text())["metrics"] for run in (before, again))
+    found += _of_weights(_weights(before), _weights(again))
+    one, two = (run.metrics if (run := Run.read(directory)) else {} for directory in (before, again))
     for name in sorted(one.keys() | two.keys()):
         # nan is not itself, but its text is
         if str(one.get(name)) != str(two.get(name)):
@@ -56,17 +76,22 @@ def _curves(run: Path) -> list[str]:
     return [str(row) for row in read_rows(run / "metrics.csv") if not any(name.startswith("test/") for name in row)]
 
 
-def _of_weights(before: Path, again: Path) -> list[str]:
-    import torch
-
-    one, two = (torch.load(path, map_location="cpu", weights_only=True) for path in (before, again))
+def _of_weights(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
     if {name: (v.shape, v.dtype) for name, v in one.items()} != {name: (v.shape, v.dtype) for name, v in two.items()}:
         return ["the weights have other names, shapes or dtypes"]
-    changed = [name for name in one if not torch.equal(one[name], two[name])]
+    changed = [name for name in one if _bytes(one[name]) != _bytes(two[name])]
     if not changed:
         return []
     largest = max(float((one[name].double() - two[name].double()).abs().max()) for name in changed)
     return [f"{len(changed)} of {len(one)} weight tensors, by at most {largest:.3g}"]
+
+
+def _bytes(tensor: Any) -> bytes:
+    """Return what a tensor is in memory: -0.0 is not 0.0 there, and nan is itself."""
+    import torch
+
+    content: bytes = tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return content
 
 
 def circumstances(before: Path, again: Path) -> list[str]:

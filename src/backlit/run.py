@@ -13,7 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,29 +41,32 @@ PACKAGES = (
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes the place of `path` if nothing is raised.
 
     A reader sees the old file or the new one, never a part; after a power failure, too.
 
+    Args:
+        path: The file.
+        previous: What the file was before gets this name.
+
     Raises:
         OSError: If it cannot be written; it names `path`.
     """
-    temporary: Path | None = None
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
+        temporary.touch(exist_ok=False)
         yield temporary
-        temporary.chmod(0o644)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        if previous is not None and path.exists():
+            os.replace(path, previous)
         os.replace(temporary, path)
     except OSError as error:
         error.filename = str(path)
         raise
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):  # of a disk that lets nothing be taken away either
             temporary.unlink(missing_ok=True)
 
 
@@ -316,7 +319,7 @@ class Run:
             return None
         except (OSError, ValueError) as error:
             raise ValueError(f"{directory / 'run.json'} must be readable JSON, got: {error}") from None
-        if not isinstance(record, dict) or "status" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("status"), str):
             raise ValueError(f"{directory / 'run.json'} must be a run's record with a status, got something else")
         return cls(directory, record)
 
@@ -331,16 +334,18 @@ class Run:
         if status == "completed" and math.isnan(self.metrics.get(self.metric[0], 0)):
             return "failed"
         is_here = self.record.get("host") == platform.node()
-        return "interrupted" if status == "running" and is_here and not _is_alive(self.record["pid"]) else status
+        pid = self.record.get("pid")
+        is_gone = is_here and not (isinstance(pid, int) and _is_alive(pid))
+        return "interrupted" if status == "running" and is_gone else status
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run did not get so far."""
         try:
-            metrics: dict[str, float] = json.loads((self.directory / "metrics.json").read_text())["metrics"]
-        except (OSError, ValueError, KeyError):
+            metrics = json.loads((self.directory / "metrics.json").read_text())["metrics"]
+            return {str(name): float(value) for name, value in metrics.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
-        return metrics
 
     @functools.cached_property
     def rows(self) -> list[dict[str, float]]:
@@ -409,6 +414,14 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
         return {"jobs": []}
     except (OSError, ValueError, TypeError) as error:
         raise ValueError(f"{path} must be readable JSON, got: {error}") from None
+    whole = isinstance(content.get("arguments", []), list) and isinstance(content["jobs"], list)
+    for job in content["jobs"] if whole else []:
+        whole = whole and isinstance(job, dict) and isinstance(job.get("number"), int)
+        whole = whole and isinstance(job.get("overrides"), list) and isinstance(job.get("directory"), str)
+        # A job is in the sweep's directory, and nowhere else.
+        whole = whole and Path(job["directory"]).name == job["directory"] != ".."
+    if not whole:
+        raise ValueError(f"{path} must be what a sweep writes: arguments; jobs with number, directory and overrides")
     return content
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import sys
+import threading
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         log.info("goes on at step %d: %s", done, from_here(run_dir))
     # All processes start from the same weights; from here on, what is random is to differ between them.
     trainer.callbacks.append(LambdaCallback(on_train_start=_seed_rank))  # type: ignore[attr-defined]
+    threading.excepthook = _tell_no_thread
     boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     try:
         with together(trainer, run_dir, cfg.process_timeout):
@@ -156,6 +158,12 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         if (run_dir / "weights.pth").exists():
             log.info("  judge it  backlit-evaluate run=%s", shown)
     return {name: value for name, (value, _) in metrics.items()}
+
+
+def _tell_no_thread(arguments: threading.ExceptHookArgs) -> None:
+    """Leave it to the run to say that the disk is full; TensorBoard writes in a thread."""
+    if arguments.exc_value is None or not is_of_disk(arguments.exc_value):
+        threading.__excepthook__(arguments)
 
 
 def _end_on_a_full_disk(error: BaseException, record: RunRecord, run_dir: Path) -> None:

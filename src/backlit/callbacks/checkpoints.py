@@ -37,10 +37,9 @@ class SafeCheckpointIO(TorchCheckpointIO):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()  # torch.save's own writer makes a RuntimeError without a reason of a full disk
         torch.save(checkpoint, content)
-        with whole_file(path) as temporary:
+        previous = path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
+        with whole_file(path, previous) as temporary:
             temporary.write_bytes(content.getbuffer())
-            if path.name == "last.ckpt" and path.exists():
-                os.replace(path, path.with_name("previous.ckpt"))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -97,8 +96,9 @@ class LastCheckpoint(Checkpoint):
         directory = self.path.parent
         for state in checkpoint["callbacks"].values():
             before = state.get("dirpath") if isinstance(state, dict) else None
-            # Of a run that goes on elsewhere; Lightning would forget what the best was.
-            if before and before != str(directory) and (directory / Path(state["best_model_path"]).name).is_file():
+            # Of a run that goes on elsewhere Lightning would forget what the best was; and it deletes what was best
+            # before, which must be a file of this run.
+            if before and (directory / Path(state["best_model_path"]).name).is_file():
                 moved = {
                     name: str(directory / Path(value).name) for name, value in state.items() if _is_in(value, before)
                 }
