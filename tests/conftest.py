@@ -28,7 +28,7 @@ RunCommand = Callable[..., subprocess.CompletedProcess[str]]
 def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Every test works in a directory of its own, and leaves Hydra and what a command keeps as it found them."""
     monkeypatch.chdir(tmp_path)
-    for name in ("_sweep_dir", "_is_resumed", "_resumed_run", "_copy", "_rerun_of"):
+    for name in ("_plan", "_sweep_dir"):
         monkeypatch.setattr(entry, name, getattr(entry, name))
     yield tmp_path
     GlobalHydra.instance().clear()

@@ -7,7 +7,6 @@ import pytest
 
 from backlit import entry
 from backlit.evaluate import main as evaluate
-from backlit.run import write_json
 from backlit.train import main as train
 
 TOLD = {
@@ -84,33 +83,3 @@ def test_a_run_is_never_mixed_into_another(
 )
 def test_the_names_of_jobs(overrides: str, name: str) -> None:
     assert entry._job_name(7, overrides) == name
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("-m resume=sweep", "-m experiment=points lr=1,2 ~a"),
-        ("-m lr=2,3 resume=sweep", "-m experiment=points lr=2,3 ~a"),
-        ("-m +new=1 resume=sweep ++lr=5", "-m experiment=points ++lr=5 ~a +new=1"),
-        ("-m resume=latest experiment=points", "-m experiment=points lr=1,2 ~a"),
-        ("-m resume=sweep --config-dir my", "-m --config-dir my experiment=points lr=1,2 ~a"),
-    ],
-)
-def test_a_sweep_goes_on_with_what_has_changed(given: str, expected: str, tmp_path: Path) -> None:
-    for place in (tmp_path / "sweep", tmp_path / "outputs" / "points" / "sweeps" / "now"):
-        place.mkdir(parents=True)
-        arguments = ["-m", "experiment=points", "lr=1,2", "~a"]
-        arguments += ["--config-dir", "my"] if "--config-dir" in given else []
-        job = {"number": 0, "overrides": [], "directory": "0"}
-        write_json(place / "sweep.json", {"arguments": arguments, "jobs": [job]})
-    assert entry.go_on(given.split(" ")) == expected.split(" ")
-
-
-def test_without_resume_nothing_changes() -> None:
-    assert entry.go_on(["-m", "lr=1,2"]) == ["-m", "lr=1,2"]
-
-
-def test_resume_needs_jobs_that_are_known(tmp_path: Path) -> None:
-    write_json(tmp_path / "sweep.json", {"arguments": [], "jobs": []})
-    with pytest.raises(entry.ConfigError, match="resume must be a sweep whose jobs are known"):
-        entry.go_on(["-m", f"resume={tmp_path}"])

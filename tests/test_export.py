@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from backlit.entry import ConfigError
 from backlit.export import ExportError, export
+from backlit.run import ConfigError
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
 from tests.models.test_mlp import SimpleNN

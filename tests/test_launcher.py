@@ -12,7 +12,7 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Inte
 from hydra.test_utils.test_utils import TSweepRunner
 from omegaconf import DictConfig
 
-from backlit.entry import ConfigError
+from backlit.run import ConfigError
 from hydra_plugins.backlit_launcher import BacklitLauncher
 
 # Hydra's own test programs ask for the behaviour of an old version.

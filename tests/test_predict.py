@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backlit.data.files import read_image
-from backlit.entry import CONFIG_DIR, ConfigError
+from backlit.entry import CONFIG_DIR
 from backlit.predict import predict
+from backlit.run import ConfigError
 from backlit.train import train
 from tests.conftest import Compose, RunCommand, write_idx
 from tests.test_own_parts import PACKAGE

@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import functools
 import gc
-import itertools
 import logging
 import os
 import re
@@ -30,7 +29,19 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from backlit.ranks import RankError, cluster, is_launched, shared
-from backlit.run import Run, brief, clear, from_here, is_of_disk, latest_run, new_directory, now, read_sweep, write_json
+from backlit.recorded import Plan, plan
+from backlit.run import (
+    ConfigError,
+    brief,
+    clear,
+    from_here,
+    is_of_disk,
+    new_directory,
+    now,
+    quoted,
+    read_sweep,
+    write_json,
+)
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"
@@ -39,15 +50,20 @@ CONFIG_DIR = _IN_PACKAGE if _IN_PACKAGE.is_dir() else Path(__file__).parents[2] 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
 
-# The sweep of this process: its directory, and whether it was there before.
+# What this process does, the sweep that it runs, and what keeps others from the run that goes on.
+_plan = Plan([])
 _sweep_dir: Path | None = None
-_is_resumed = False
-# The run that goes on in this process, and its directory if that was made for it now.
-_resumed_run: Path | None = None
-_copy: Path | None = None
 _lock: Any = None
-# The run that this process trains again.
-_rerun_of: Path | None = None
+
+
+def goes_on() -> bool:
+    """Tell whether this process does what a run directory says, rather than what its user has typed."""
+    return _plan.is_recorded
+
+
+def rerun_of() -> Path | None:
+    """Return the run that this process trains again, None if it does not."""
+    return _plan.rerun_of
 
 
 def _job_name(number: int, overrides: str) -> str:
@@ -85,17 +101,6 @@ OmegaConf.register_new_resolver("backlit.at_once", _at_once, replace=True)
 # For conf/evaluate.yaml; `backlit.evaluate` puts in what the run has.
 OmegaConf.register_new_resolver("backlit.precision", lambda: "32-true", replace=True)
 ConfigStore.instance().store(group="data", name="of_run", node={})
-
-
-class ConfigError(ValueError):
-    """What a user got wrong, told without a traceback; exit code 2.
-
-    Args:
-        problems: One line each.
-    """
-
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
 
 
 class NotTheSameError(Exception):
@@ -175,11 +180,9 @@ class CheckFirst(Callback):
         with _exits():
             if cluster() is not None:
                 raise ConfigError(["-m must not run under torchrun or srun: start a sweep once; it starts its jobs"])
-            if not _is_resumed:
+            if _plan.sweep is None:
                 self._reserve(config, "sweep", "hydra.sweep.dir")
                 _sweep_dir = Path(config.hydra.sweep.dir)
-            assert _sweep_dir is not None
-            if not _is_resumed:
                 write_json(_sweep_dir / "sweep.json", {"started": now(), "arguments": sys.argv[1:]})
             self._name_jobs(config)
             with read_write(config):
@@ -187,7 +190,7 @@ class CheckFirst(Callback):
             if "optuna" in config.hydra.sweeper._target_:
                 from backlit.search import get_ready
 
-                get_ready(config, is_resumed=_is_resumed)
+                get_ready(config, is_resumed=_plan.sweep is not None)
 
     def _name_jobs(self, config: DictConfig) -> None:
         """Let the jobs' names be what is varied; whatever launcher it is, it composes their configs from overrides."""
@@ -206,7 +209,7 @@ class CheckFirst(Callback):
     def _reserve(self, config: DictConfig, kind: str, key: str) -> Path:
         wanted = Path(config.hydra[kind].dir)
         chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
-        if chosen and kind == "run" and wanted == _resumed_run:
+        if chosen and kind == "run" and wanted == _plan.run:
             _lock_run(wanted)
             if not any((wanted / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
                 clear(wanted)  # it starts anew
@@ -245,263 +248,6 @@ def _lock_run(directory: Path) -> None:
     except OSError as error:
         elsewhere = "to go on elsewhere: hydra.run.dir=<a new directory>"
         raise ConfigError([f"{directory} cannot be written to: {error.strerror}; {elsewhere}"]) from None
-
-
-def quoted(value: str) -> str:
-    """Return a string as a value that Hydra's override grammar reads as it is."""
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def go_on(arguments: list[str]) -> list[str]:
-    """Return the arguments of the run or sweep that ``resume=`` or ``rerun=`` names, changed by the others given.
-
-    Without one of these, `arguments` are returned as they are. Afterwards this process belongs to that run or sweep.
-
-    Raises:
-        ConfigError: If there is no such run or sweep.
-    """
-    global _sweep_dir, _is_resumed
-    if sum(any(a.startswith(f"{key}=") for a in arguments) for key in ("resume", "rerun")) > 1:
-        raise ConfigError(["resume= and rerun= must not be together: give one of them"])
-    if again := [argument.removeprefix("rerun=") for argument in arguments if argument.startswith("rerun=")]:
-        return _again(again[-1], [argument for argument in arguments if not argument.startswith("rerun=")])
-    wanted = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    if not wanted:
-        return arguments
-    given = [argument for argument in arguments if not argument.startswith("resume=")]
-    if not {"-m", "--multirun"} & set(arguments):
-        return _go_on_with_run(wanted[-1], given)
-    found, before = _find_sweep(wanted[-1], given)
-    if not read_sweep(found)["jobs"]:
-        why = "another launcher ran it, or it was stopped before its first job"
-        raise ConfigError([f"resume must be a sweep whose jobs are known, got {found}: {why}"])
-    before = _taken_over(before, given)
-    _refuse_links(found)
-    for job in read_sweep(found)["jobs"]:
-        _taken_over(job["overrides"], given)
-    _sweep_dir, _is_resumed = found, True
-    return _merged(before, [argument for argument in given if argument not in ("-m", "--multirun")])
-
-
-# Of Hydra's own settings, those that a recorded command may have: places and numbers.
-_OF_HYDRA = re.compile(
-    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))=[^{}\[\]]*"
-    r"|hydra/(launcher=backlit|sweeper=(basic|optuna))"
-)
-_GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
-
-
-def _is_data(override: str) -> bool:
-    """Tell whether an override says no more than which option of backlit's, which number, which text.
-
-    What its values make of the config is looked at when that is composed (`backlit.load.not_trusted`). Here it is about
-    what Hydra does before: it reads the files that groups name, resolves interpolations, and makes objects for itself.
-    """
-    key, _, value = override.partition("=")
-    key = key.lstrip("+~")
-    if not re.fullmatch(r"[\w./-]+", key) or re.search(r"[$\\\n\r]", value):  # no @package, interpolation, escape
-        return False
-    if key == "task_name":  # which is a directory
-        return bool(re.fullmatch(r"\w[\w.-]*", value))
-    if key.startswith("hydra"):
-        return bool(_OF_HYDRA.fullmatch(override))
-    return not (key in _GROUPS or "/" in key) or bool(re.fullmatch(r"[\w, \[\]-]*", value))
-
-
-def _taken_over(recorded: list[str], given: list[str]) -> list[str]:
-    """Return of a command's arguments, as a run directory, maybe a stranger's, has recorded them, those to be repeated.
-
-    Raises:
-        ConfigError: If one of them may run code, and is not given again.
-    """
-    flags, overrides = _parted(recorded)
-    values = dict(itertools.pairwise(flags))
-    for flag in flags:
-        if flag.startswith("-") and flag not in ("-m", "--multirun", *given):
-            again = f"{flag} {values.get(flag, '')}".strip()
-            raise ConfigError([f"{again!r} is what this run was started with; if you trust it, give it again"])
-    for override in overrides:
-        if override not in given and not _is_data(override):
-            raise ConfigError([f"{override!r} is what this run was started with; if you trust it, give it again"])
-    kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
-    return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
-
-
-def goes_on() -> bool:
-    """Tell whether this process does what a run directory says, rather than what its user has typed."""
-    return _is_resumed or _resumed_run is not None or _rerun_of is not None
-
-
-def rerun_of() -> Path | None:
-    """Return the run that this process trains again, None if it does not."""
-    return _rerun_of
-
-
-def _merged(before: list[str], given: list[str]) -> list[str]:
-    """Return a command's arguments with others in the place of those that are about the same."""
-    flags, overrides = _parted(before)
-    more_flags, more_overrides = _parted(given)
-    merged = {override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *more_overrides]}
-    return [*flags, *more_flags, *merged.values()]
-
-
-# What may be told a run that goes on; all else is in its checkpoint, or has made what it has learned.
-_MAY_CHANGE = re.compile(
-    r"(hydra|trainer|checkpoint|callbacks|logger)[./=]|(test|tags|packages|process_timeout|lean_loop)="
-    r"|data\.(num_workers|pin_memory|device_resident|eval_batch_size|data_dir)="
-)
-
-
-def _go_on_with_run(wanted: str, given: list[str]) -> list[str]:
-    """Return the arguments with which a run goes on: its own, what is given now, and its last checkpoint.
-
-    Raises:
-        ConfigError: If there is no such run, or if nothing is left for it to do.
-    """
-    global _resumed_run, _copy
-    run, before = _find_run("resume", wanted)
-    directory = run.directory
-    _refuse_links(directory)
-    for override in _parted(given)[1]:
-        if not _MAY_CHANGE.match(override.lstrip("+~")):
-            instead = f"a run of its own from these weights: ckpt_path={from_here(directory)}/checkpoints/last.ckpt"
-            raise ConfigError([f"{override.partition('=')[0]} must stay as it is when a run goes on; {instead}"])
-    if run.status == "running":
-        where = f"process {run.record.get('pid')} on {run.record.get('host')}"
-        raise ConfigError([f"resume must be a run that has ended, got {from_here(directory)}: {where} runs it"])
-    if run.status == "completed" and not given:
-        longer = f"backlit-train resume={from_here(directory)} trainer.max_epochs=..."
-        raise ConfigError(
-            [f"resume must be a run that is not completed, got {from_here(directory)}; for more: {longer}"]
-        )
-    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
-    if elsewhere and Path(elsewhere[-1]).resolve() != directory.resolve():
-        directory = _copy = _copied(directory, Path(elsewhere[-1]))
-    _resumed_run = directory
-    from backlit.load import last_checkpoint
-
-    try:
-        checkpoint = last_checkpoint(directory)
-    except ValueError as error:
-        raise ConfigError([f"resume={wanted}: {error}"]) from None
-    merged = _merged(_taken_over(before, given), given)
-    kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
-    if checkpoint is not None:
-        kept = [*(a for a in kept if not a.startswith("ckpt_path=")), f"ckpt_path={quoted(str(checkpoint))}"]
-    return [*kept, f"hydra.run.dir={quoted(str(directory))}"]
-
-
-def _refuse_links(directory: Path) -> None:
-    """Let nobody's run directory make this process write somewhere else.
-
-    Raises:
-        ConfigError: If there is a link in it.
-    """
-    for path in directory.rglob("*"):
-        if path.is_symlink():
-            raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
-
-
-def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
-    """Return the run that is meant by ``key=wanted``, and its command's arguments.
-
-    Raises:
-        ConfigError: If there is none, or none that a command has started.
-    """
-    try:
-        directory = latest_run(Path("outputs"), with_checkpoint=False) if wanted == "latest" else Path(wanted)
-        run = Run.read(directory)
-    except (FileNotFoundError, ValueError) as error:
-        raise ConfigError([f"{key}={wanted}: {error}"]) from None
-    if run is None:
-        sweep = f"; to go on with the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
-        there = "has no run.json" if directory.is_dir() else "does not exist"
-        raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which {there}{sweep}"])
-    arguments = run.record.get("arguments")
-    if not isinstance(arguments, list):
-        why = "which has no arguments in its run.json (it was trained from Python, or is older)"
-        raise ConfigError([f"{key} must be a run that backlit-train has started, got {wanted}, {why}"])
-    return run, [str(argument) for argument in arguments]
-
-
-def _again(wanted: str, given: list[str]) -> list[str]:
-    """Return the arguments with which a run is trained again, from its beginning, in a directory of its own.
-
-    Raises:
-        ConfigError: If there is no such run.
-    """
-    global _rerun_of
-    if {"-m", "--multirun"} & set(given):
-        raise ConfigError(
-            ["rerun= must be without -m: it trains one run again; a sweep is started again by its command"]
-        )
-    run, before = _find_run("rerun", wanted)
-    from backlit.rerun import check_comparable
-
-    try:
-        check_comparable(run.directory)
-    except ValueError as error:
-        raise ConfigError([f"rerun={wanted}: {error}"]) from None
-    _rerun_of = run.directory
-    own = f"{run.directory.resolve()}{os.sep}"
-    kept = []
-    for argument in _taken_over(before, given):
-        key, _, value = argument.partition("=")
-        # Those of a run that went on: where, and from what.
-        goes_on = key == "ckpt_path" and str(Path(value.strip("'")).resolve()).startswith(own)
-        if key != "hydra.run.dir" and not goes_on:
-            kept.append(argument)
-    return _merged(kept, given)
-
-
-def _copied(directory: Path, target: Path) -> Path:
-    """Return a copy of a run's directory, in which the run can go on; the run itself stays as it is."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError([f"hydra.run.dir must be an empty or new directory for the run to go on in, got {target}"])
-    try:
-        shutil.copytree(directory, target, dirs_exist_ok=True)
-    except (OSError, shutil.Error) as error:
-        shutil.rmtree(target, ignore_errors=True)
-        reason = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
-        reason = "No space left on device" if "No space left" in str(reason) else reason
-        raise ConfigError([f"{directory} cannot be copied to {target}: {reason}"]) from None
-    return target
-
-
-def _parted(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return flags with their values, and overrides."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in arguments if a not in overrides], overrides
-
-
-def _find_sweep(wanted: str, given: list[str]) -> tuple[Path, list[str]]:
-    """Return a sweep's directory and its command's arguments.
-
-    The latest is the latest of the same experiment, where one is given.
-    """
-    if wanted == "latest":
-        found = sorted(Path("outputs").glob("*/sweeps/*/sweep.json"), key=lambda path: path.stat().st_mtime)
-        same = {argument for argument in given if argument.startswith("experiment=")}
-        for path in reversed(found):
-            arguments = _arguments_of(path.parent)
-            if not same or same <= set(arguments):
-                return path.parent, arguments
-        of = f" of {same.pop()}" if same else ""
-        raise ConfigError([f"resume=latest: there is no sweep{of} in {Path('outputs').resolve()}"])
-    directory = Path(wanted)
-    if not (directory / "sweep.json").is_file():
-        there = "has no sweep.json" if directory.is_dir() else "does not exist"
-        raise ConfigError([f"resume must be the directory of a sweep or 'latest', got {wanted}, which {there}"])
-    return directory, _arguments_of(directory)
-
-
-def _arguments_of(sweep_dir: Path) -> list[str]:
-    try:
-        arguments: list[str] = read_sweep(sweep_dir)["arguments"]
-    except (ValueError, KeyError) as error:
-        raise ConfigError([f"resume must be a sweep whose sweep.json can be read, got {sweep_dir}: {error}"]) from None
-    return arguments
 
 
 def quiet_lightning() -> None:
@@ -566,10 +312,11 @@ def command(
 
     if check is not None:
         told.check = check  # type: ignore[attr-defined]
-    global _sweep_dir, _is_resumed, _resumed_run, _copy, _rerun_of
-    _sweep_dir, _is_resumed, _resumed_run, _copy, _rerun_of, all_completed = None, False, None, None, None, True
+    global _plan, _sweep_dir
+    _plan, _sweep_dir, all_completed = Plan([]), None, True
     try:
-        sys.argv[1:] = go_on(sys.argv[1:])
+        _plan = plan(sys.argv[1:])
+        sys.argv[1:], _sweep_dir = _plan.arguments, _plan.sweep
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(told)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         sys.exit(tell(error, config_name))
@@ -589,8 +336,8 @@ def command(
     finally:
         leaving = sys.exception()
         is_refused = isinstance(leaving, SystemExit) and leaving.code == 2
-        if _copy is not None and is_refused:
-            shutil.rmtree(_copy)
+        if _plan.copy is not None and is_refused:
+            shutil.rmtree(_plan.copy)
         all_completed = _close_sweep(is_refused)
     if not all_completed:
         sys.exit(1)

@@ -14,8 +14,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from backlit.entry import ConfigError, command, quiet_lightning
-from backlit.run import from_here, new_directory, whole_file, write_json
+from backlit.entry import command, quiet_lightning
+from backlit.run import ConfigError, from_here, new_directory, whole_file, write_json
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from backlit.entry import ConfigError, command, quiet_lightning
-from backlit.run import from_here, whole_file
+from backlit.entry import command, quiet_lightning
+from backlit.run import ConfigError, from_here, whole_file
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -26,7 +26,7 @@ from hydra.core.utils import JobStatus, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.entry import quoted
+from backlit.run import quoted
 
 # Elsewhere fork is missing, or unsafe beside the system's own libraries.
 CAN_FORK = sys.platform == "linux"

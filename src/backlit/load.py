@@ -19,8 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
 
-from backlit.entry import ConfigError
-from backlit.run import latest_run, read_rows
+from backlit.run import ConfigError, latest_run, read_rows
 
 log = logging.getLogger(__name__)
 

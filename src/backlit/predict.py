@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.table import Table
 
-from backlit.entry import ConfigError, command, quiet_lightning
-from backlit.run import from_here, whole_file
+from backlit.entry import command, quiet_lightning
+from backlit.run import ConfigError, from_here, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,8 +18,7 @@ from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
 
-from backlit.entry import quoted
-from backlit.run import Run, brief, flat_config, from_here, new_directory, read_sweep, whole_file
+from backlit.run import Run, brief, flat_config, from_here, new_directory, quoted, read_sweep, whole_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -40,6 +40,17 @@ PACKAGES = (
 )
 
 
+class ConfigError(ValueError):
+    """What a user got wrong, told without a traceback; exit code 2.
+
+    Args:
+        problems: One line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
 @contextlib.contextmanager
 def whole_file(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`, which takes the place of `path` if nothing is raised.
@@ -448,6 +459,12 @@ def latest_run(outputs: Path, *, with_checkpoint: bool = True) -> Path:
         if not with_checkpoint or any(record.parent.glob("checkpoints/*.ckpt")):
             return record.parent
     raise FileNotFoundError(f"there is no run{' with a checkpoint' * with_checkpoint} in {outputs.resolve()}")
+
+
+def quoted(value: str) -> str:
+    """Return a string as a value that Hydra's override grammar reads as it is."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def from_here(path: Path) -> str:

@@ -24,9 +24,9 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from backlit.entry import ConfigError, JobError, cpu_threads
+from backlit.entry import JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.run import Run, brief, checkouts, clear, end_record, from_here, read_sweep, write_json
+from backlit.run import ConfigError, Run, brief, checkouts, clear, end_record, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ class BacklitLauncher(Launcher):
         Raises:
             backlit.entry.ConfigError: If `n_jobs` or `gpus_per_job` is out of its range.
         """
-        from backlit.entry import ConfigError
+        from backlit.run import ConfigError
 
         if self.n_jobs < 1 and self.n_jobs != -1:
             raise ConfigError([f"hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got {self.n_jobs}"])

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from backlit.entry import ConfigError
+from backlit.run import ConfigError
 
 # What is told of each sample.
 Rows = list[dict[str, Any]]
