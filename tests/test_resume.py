@@ -106,10 +106,13 @@ def test_a_completed_run_can_be_trained_longer(composed: Compose, run_command: R
     short, whole = tmp_path / "short", tmp_path / "whole"
     for directory, epochs in ((short, 1), (whole, 2)):
         directory.mkdir()
-        train(composed(*POINTS, *QUIET, "scheduler=none", "test=false", f"trainer.max_epochs={epochs}"), directory)
+        train(
+            composed(*POINTS, *QUIET, "scheduler=none", "optimizer.lr=1", "test=false", f"trainer.max_epochs={epochs}"),
+            directory,
+        )
     # As the command would have recorded it.
     record = json.loads((short / "run.json").read_text())
-    record["arguments"] = [*POINTS, *QUIET, "scheduler=none", "test=false", "trainer.max_epochs=1"]
+    record["arguments"] = [*POINTS, *QUIET, "scheduler=none", "optimizer.lr=1", "test=false", "trainer.max_epochs=1"]
     (short / "run.json").write_text(json.dumps(record))
     refused = run_command("backlit-train", f"resume={short}")
     assert refused.returncode == 2

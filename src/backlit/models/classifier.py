@@ -132,7 +132,7 @@ class Classifier(lightning.LightningModule):
             self._losses_since_record.clear()
             loss = self.trainer.strategy.reduce(losses.mean(), reduce_op="mean")
             assert isinstance(loss, Tensor)
-            self._record({"train/loss": loss}, lr=self.trainer.optimizers[0].param_groups[0]["lr"])
+            self._record({"train/loss": loss}, lr=float(self.trainer.optimizers[0].param_groups[0]["lr"]))
 
     def record_epoch(self) -> None:
         """Record the epoch's mean loss and its accuracy."""
