@@ -13,6 +13,7 @@ from backlit.run import ConfigError, write_json
         ("-m lr=2,3 resume=sweep", "-m experiment=points lr=2,3 ~a"),
         ("-m +new=1 resume=sweep ++lr=5", "-m experiment=points ++lr=5 ~a +new=1"),
         ("-m resume=latest experiment=points", "-m experiment=points lr=1,2 ~a"),
+        ("-m resume=sweep ~b", "-m experiment=points lr=1,2 ~a"),
         ("-m resume=sweep --config-dir my", "-m --config-dir my experiment=points lr=1,2 ~a"),
     ],
 )
@@ -21,6 +22,7 @@ def test_a_sweep_goes_on_with_what_has_changed(given: str, expected: str, tmp_pa
         place.mkdir(parents=True)
         arguments = ["-m", "experiment=points", "lr=1,2", "~a"]
         arguments += ["--config-dir", "my"] if "--config-dir" in given else []
+        arguments += ["+b=1"] if "~b" in given else []
         job = {"number": 0, "overrides": [], "directory": "0"}
         write_json(place / "sweep.json", {"arguments": arguments, "jobs": [job]})
     assert plan(given.split(" ")).arguments == expected.split(" ")

@@ -23,11 +23,13 @@ from tests.processes import Started
 POINTS = ["experiment=points", "data.batch_size=10", "model.dropout=0.1", "model.hidden_sizes=[16]", "scheduler=cosine"]
 POINTS += ["trainer.max_epochs=3", "trainer.val_check_interval=300", "trainer.log_every_n_steps=30"]
 MNIST = ["experiment=mnist_mlp", "model.dropout=0.1", "data.augmentation={degrees: 10}", "trainer.max_epochs=2"]
+# The best that a falling loss can be is its first value, so the rate is halved after every further epoch.
+PLATEAU = [*POINTS, "scheduler=plateau", "scheduler.mode=max", "scheduler.patience=0", "scheduler.factor=0.5"]
 QUIET = ["trainer.accelerator=cpu", "callbacks=none", "checkpoint.every_n_steps=70"]
 
 
 def start(directory: Path, *overrides: str) -> Started:
-    command = ["backlit-train", *overrides, *QUIET, f"hydra.run.dir={directory}"]
+    command = ["backlit-train", *QUIET, *overrides, f"hydra.run.dir={directory}"]
     return Started(*command, directory=directory.parent, together=True)
 
 
@@ -62,7 +64,7 @@ def assert_same(directory: Path, whole: Path) -> None:
     ("overrides", "number"),
     [
         (MNIST, signal.SIGKILL),
-        (POINTS, signal.SIGTERM),
+        ([*PLATEAU, "callbacks=default"], signal.SIGTERM),
         pytest.param(POINTS, signal.SIGINT, marks=pytest.mark.soak),
     ],
 )
@@ -71,7 +73,7 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
-    train(composed(*overrides, *QUIET), whole)
+    train(composed(*QUIET, *overrides), whole)
     process = start(cut, *overrides)
     wait_until(lambda: rows(cut) > 5 and (cut / "checkpoints" / "last.ckpt").exists(), process)
     process.send_signal(number)
@@ -102,25 +104,32 @@ def test_one_run_is_gone_on_with_by_one_process(run_command: RunCommand, tmp_pat
     assert steps == sorted(steps)
 
 
-def test_a_completed_run_can_be_trained_longer(composed: Compose, run_command: RunCommand, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "more"),
+    [
+        (["trainer.max_epochs=2"], "trainer.max_epochs=3"),
+        (["trainer.max_epochs=-1", "trainer.max_steps=800"], "trainer.max_steps=1200"),
+    ],
+)
+def test_a_completed_run_can_be_trained_longer(
+    first: list[str], more: str, composed: Compose, run_command: RunCommand, tmp_path: Path
+) -> None:
     short, whole = tmp_path / "short", tmp_path / "whole"
-    for directory, epochs in ((short, 1), (whole, 2)):
+    command = [*PLATEAU, *QUIET, "optimizer.lr=1", "test=false", "data.passes_per_epoch=40", *first]
+    for directory, last in ((short, []), (whole, [more])):
         directory.mkdir()
-        train(
-            composed(*POINTS, *QUIET, "scheduler=none", "optimizer.lr=1", "test=false", f"trainer.max_epochs={epochs}"),
-            directory,
-        )
+        train(composed(*command, *last), directory)
     # As the command would have recorded it.
     record = json.loads((short / "run.json").read_text())
-    record["arguments"] = [*POINTS, *QUIET, "scheduler=none", "optimizer.lr=1", "test=false", "trainer.max_epochs=1"]
+    record["arguments"] = command
     (short / "run.json").write_text(json.dumps(record))
     refused = run_command("backlit-train", f"resume={short}")
     assert refused.returncode == 2
     assert refused.stderr == (
         "error: resume must be a run that is not completed, got short; for more: backlit-train resume=short"
-        " trainer.max_epochs=...\n"
+        f" {more.partition('=')[0]}=...\n"
     )
-    done = run_command("backlit-train", f"resume={short}", "trainer.max_epochs=2")
+    done = run_command("backlit-train", f"resume={short}", more)
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same(short, whole)
 
@@ -206,22 +215,22 @@ class Killer(lightning.Callback):
         self.strike("validation")
 
 
-PLACES = {"step": 400, "validation": 4, "half": 6, "rename": 12}
-
-
 @pytest.mark.soak
-@pytest.mark.parametrize("overrides", [MNIST, POINTS])
+@pytest.mark.parametrize("overrides", [MNIST, POINTS, PLATEAU])
 def test_kills_at_random_moments_change_nothing(overrides: list[str], composed: Compose, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     whole.mkdir()
     train(composed(*overrides, *QUIET), whole)
+    steps = read_checkpoint(whole / "checkpoints" / "last.ckpt")["global_step"]
+    # How far an attempt gets at most; about a twelfth of the training on average.
+    places = {"step": steps // 6, "validation": 4, "half": steps // 420, "rename": steps // 210}
     seed = time.time_ns() % 10**6
     print(f"seed {seed}")
     random.seed(seed)
     command = [*overrides, *QUIET, f"hydra.run.dir={cut}"]
     for kill in range(1, 12):
-        where = random.choice(list(PLACES)) if kill <= 10 else "nowhere"
-        number = random.randint(1, PLACES.get(where, 1))
+        where = random.choice(list(places)) if kill <= 10 else "nowhere"
+        number = random.randint(1, places.get(where, 1))
         killer = f"+callbacks.killer={{_target_: tests.test_resume.Killer, where: {where}, number: {number}}}"
         process = Started("backlit-train", *command, killer, directory=tmp_path, together=True)
         output, _ = process.communicate()

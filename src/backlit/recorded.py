@@ -113,7 +113,13 @@ def _merged(before: list[str], given: list[str]) -> list[str]:
     """Return a command's arguments with others in the place of those that are about the same."""
     flags, overrides = _parted(before)
     more_flags, more_overrides = _parted(given)
-    merged = {override.lstrip("+~").partition("=")[0]: override for override in [*overrides, *more_overrides]}
+    merged: dict[str, str] = {}
+    for override in [*overrides, *more_overrides]:
+        key = override.lstrip("+~").partition("=")[0]
+        if override.startswith("~") and merged.get(key, "").startswith("+"):
+            del merged[key]  # what was added is taken away again
+        else:
+            merged[key] = override
     return [*flags, *more_flags, *merged.values()]
 
 
@@ -141,7 +147,8 @@ def _go_on_with_run(wanted: str, given: list[str]) -> Plan:
         where = f"process {run.record.get('pid')} on {run.record.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {from_here(directory)}: {where} runs it"])
     if run.status == "completed" and not given:
-        longer = f"backlit-train resume={from_here(directory)} trainer.max_epochs=..."
+        limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in before) else "max_epochs"
+        longer = f"backlit-train resume={from_here(directory)} trainer.{limit}=..."
         raise ConfigError(
             [f"resume must be a run that is not completed, got {from_here(directory)}; for more: {longer}"]
         )

@@ -78,11 +78,13 @@ class LastCheckpoint(Checkpoint):
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
         self._processes: list[dict[str, Any]] = []
+        self._metrics: dict[str, torch.Tensor] = {}
         self._interrupted = False
         self._before: Any = None
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the state of each process."""
+        """Add the state of each process, and the metrics that a scheduler or callback may ask for later."""
+        checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         state = _state(pl_module)
         states: list[Any] = [state]
         if trainer.world_size > 1:
@@ -93,6 +95,12 @@ class LastCheckpoint(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Keep them until training starts: what comes before draws numbers too. Find the best checkpoint again."""
         self._processes = checkpoint.get("processes", [])
+        self._metrics = checkpoint.get("callback_metrics", {})
+        loop = trainer.fit_loop
+        if trainer.max_steps != -1:
+            # Where steps are counted, Lightning would end an epoch again that was over at the checkpoint.
+            batches = loop.epoch_loop.batch_progress
+            loop._iteration_based_training = lambda: not batches.is_last_batch  # type: ignore[method-assign]
         directory = self.path.parent
         for state in checkpoint["callbacks"].values():
             before = state.get("dirpath") if isinstance(state, dict) else None
@@ -110,12 +118,28 @@ class LastCheckpoint(Checkpoint):
         if len(self._processes) == trainer.world_size:
             _restore(pl_module, self._processes[trainer.global_rank])
         self._processes = []
+        trainer.callback_metrics.update(self._metrics)
+        self._step_plateaus(trainer, pl_module)
         # Where a scheduler has asked for the number of steps, Lightning made the loader before it had its state, and
         # forgets to hand it over. The loader begins with its first batch, so now is in time.
         trainer.fit_loop._load_combined_loader_states()
+        # Nothing asks any more but the end of the epoch, where Lightning would step no scheduler that waits for a
+        # metric, since it does not keep the metrics.
+        trainer.fit_loop._restarting = False
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
         if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._interrupt)
+
+    def _step_plateaus(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Step the schedulers that wait for a metric if the checkpoint is of an epoch's end: that comes before."""
+        loop = trainer.fit_loop
+        if not loop.resumed_on_epoch_end:
+            return
+        epochs = loop.epoch_progress.current.completed
+        for config in trainer.lr_scheduler_configs:
+            is_due = config.interval == "epoch" and epochs % config.frequency == 0
+            if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
+                pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:  # the second time: at once

@@ -68,7 +68,8 @@ class EpochLines(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what is trained on what."""
+        """Say what is trained on what; start the clock, since an epoch that goes on does not start again."""
+        self._begin = monotonic()
         data: Any = getattr(trainer, "datamodule", None)
         sizes = [
             f"{len(part.targets):,} {name}"
