@@ -12,6 +12,7 @@ import pytest
 
 from backlit import ranks
 from backlit.config import problems
+from backlit.load import read_checkpoint
 from backlit.run import Run, read_rows
 from backlit.train import train
 from tests.conftest import Compose, RunCommand
@@ -125,6 +126,26 @@ def test_a_run_ends_when_one_of_its_processes_does(
         assert reason.removeprefix("RankError: ") in log.read_text()
     assert "Traceback" in log.read_text()
     assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("which", "number"), [("other", signal.SIGTERM), pytest.param("first", signal.SIGINT, marks=pytest.mark.soak)]
+)
+def test_all_processes_save_and_end_when_one_gets_a_signal(which: str, number: signal.Signals, tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    command = ["backlit-train", "experiment=points", "trainer=ddp_cpu", "trainer.max_epochs=100000"]
+    first = Started(*command, "callbacks=none", f"hydra.run.dir={directory}", directory=tmp_path, together=True)
+    wait_until((directory / "metrics.csv").exists)
+    (other,) = [pid for pid in processes_of(str(directory)) if pid != first.pid]
+    os.kill(first.pid if which == "first" else other, number)
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 128 + number, output
+    assert not processes_of(str(directory))
+    run = Run.read(directory)
+    assert run is not None
+    assert run.status == "interrupted"
+    step = read_checkpoint(directory / "checkpoints" / "last.ckpt")["global_step"]
+    assert output == f"interrupted at step {step}; what there is: {directory}\n"
 
 
 def agents(count: int, *arguments: str) -> list[subprocess.CompletedProcess[str]]:

@@ -25,6 +25,7 @@ POINTS += ["trainer.max_epochs=3", "trainer.val_check_interval=300", "trainer.lo
 MNIST = ["experiment=mnist_mlp", "model.dropout=0.1", "data.augmentation={degrees: 10}", "trainer.max_epochs=2"]
 # The best that a falling loss can be is its first value, so the rate is halved after every further epoch.
 PLATEAU = [*POINTS, "scheduler=plateau", "scheduler.mode=max", "scheduler.patience=0", "scheduler.factor=0.5"]
+TWO_PROCESSES = ["trainer=ddp_cpu", *POINTS, "data.passes_per_epoch=50", "process_timeout=60"]
 QUIET = ["trainer.accelerator=cpu", "callbacks=none", "checkpoint.every_n_steps=70"]
 
 
@@ -66,14 +67,14 @@ def assert_same(directory: Path, whole: Path) -> None:
         (MNIST, signal.SIGKILL),
         ([*PLATEAU, "callbacks=default"], signal.SIGTERM),
         pytest.param(POINTS, signal.SIGINT, marks=pytest.mark.soak),
+        pytest.param(TWO_PROCESSES, signal.SIGTERM, marks=pytest.mark.soak),
     ],
 )
 def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(
-    overrides: list[str], number: signal.Signals, composed: Compose, run_command: RunCommand, tmp_path: Path
+    overrides: list[str], number: signal.Signals, run_command: RunCommand, tmp_path: Path
 ) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir()
-    train(composed(*QUIET, *overrides), whole)
+    assert run_command("backlit-train", *QUIET, *overrides, f"hydra.run.dir={whole}").returncode == 0
     process = start(cut, *overrides)
     wait_until(lambda: rows(cut) > 5 and (cut / "checkpoints" / "last.ckpt").exists(), process)
     process.send_signal(number)
@@ -216,11 +217,13 @@ class Killer(lightning.Callback):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("overrides", [MNIST, POINTS, PLATEAU])
-def test_kills_at_random_moments_change_nothing(overrides: list[str], composed: Compose, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overrides", [MNIST, POINTS, PLATEAU, TWO_PROCESSES])
+def test_kills_at_random_moments_change_nothing(
+    overrides: list[str], run_command: RunCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))  # the second process looks for `Killer`, too
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    whole.mkdir()
-    train(composed(*overrides, *QUIET), whole)
+    assert run_command("backlit-train", *overrides, *QUIET, f"hydra.run.dir={whole}").returncode == 0
     steps = read_checkpoint(whole / "checkpoints" / "last.ckpt")["global_step"]
     # How far an attempt gets at most; about a twelfth of the training on average.
     places = {"step": steps // 6, "validation": 4, "half": steps // 420, "rename": steps // 210}

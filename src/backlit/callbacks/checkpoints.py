@@ -15,6 +15,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from backlit.load import read_checkpoint
 from backlit.models import Classifier
@@ -79,8 +80,8 @@ class LastCheckpoint(Checkpoint):
         self.every_n_minutes = every_n_minutes
         self._processes: list[dict[str, Any]] = []
         self._metrics: dict[str, torch.Tensor] = {}
-        self._interrupted = False
-        self._before: Any = None
+        self._signal = 0
+        self._before: dict[int, Any] = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state of each process, and the metrics that a scheduler or callback may ask for later."""
@@ -114,7 +115,7 @@ class LastCheckpoint(Checkpoint):
                 state.update(moved, dirpath=str(directory), best_k_models=best)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with that state; take Ctrl-C, which is to wait for the end of a batch."""
+        """Go on with that state; take Ctrl-C and SIGTERM, which are to wait for the end of a batch."""
         if len(self._processes) == trainer.world_size:
             _restore(pl_module, self._processes[trainer.global_rank])
         self._processes = []
@@ -127,8 +128,11 @@ class LastCheckpoint(Checkpoint):
         # metric, since it does not keep the metrics.
         trainer.fit_loop._restarting = False
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
-        if trainer.world_size == 1 and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._interrupt)
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._take)
+        # Lightning asks the first process at every step whether it has got SIGTERM; here each is asked, for both.
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
     def _step_plateaus(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Step the schedulers that wait for a metric if the checkpoint is of an epoch's end: that comes before."""
@@ -141,53 +145,56 @@ class LastCheckpoint(Checkpoint):
             if config.reduce_on_plateau and is_due and config.monitor in self._metrics:
                 pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
 
-    def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if self._interrupted:  # the second time: at once
+    def _take(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT == self._signal:  # the second time: at once
             raise KeyboardInterrupt
-        self._interrupted = True
+        self._signal = number
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save, if it is time."""
-        if not (self._interrupted or trainer.received_sigterm or self._is_due(trainer, batch_idx)):
+        """Save, if it is time, or if the run is to end."""
+        is_late = self.every_n_minutes is not None and monotonic() - self._saved_at >= 60 * self.every_n_minutes
+        number, is_late = self._of_all(trainer, is_late)
+        is_due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
+        if not (number or is_late or is_due):
             return
-        alone = trainer.world_size == 1
         every = trainer.val_check_batch
         validates = trainer.is_last_batch or (isinstance(every, int) and (batch_idx + 1) % every == 0)
-        # Gradients that accumulate are in no checkpoint. Several processes get a signal at different steps.
-        if validates or trainer.fit_loop._should_accumulate() or (trainer.received_sigterm and not alone):
-            return
-        self._save(trainer)
-        if self._interrupted:
-            raise KeyboardInterrupt
-
-    def _is_due(self, trainer: Trainer, batch_idx: int) -> bool:
-        if self.every_n_steps and trainer.global_step - self._saved_step >= self.every_n_steps:
-            return True
-        if self.every_n_minutes is None:
-            return False
-        is_late = monotonic() - self._saved_at >= 60 * self.every_n_minutes
-        if trainer.world_size > 1:
-            # Their clocks differ; asking at every batch would cost a collective call each.
-            return (batch_idx + 1) % 50 == 0 and bool(trainer.strategy.broadcast(is_late))
-        return is_late
+        # Gradients that accumulate are in no checkpoint.
+        if not (validates or trainer.fit_loop._should_accumulate()):
+            self._save(trainer, number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
-        self._save(trainer)
-        if self._interrupted:
-            raise KeyboardInterrupt
+        number, _ = self._of_all(trainer, False)
+        self._save(trainer, number)
 
-    def _save(self, trainer: Trainer) -> None:
+    def _of_all(self, trainer: Trainer, is_late: bool) -> tuple[int, bool]:
+        """Return the signal that one of the processes has got (0 is none), and whether one of them finds it late."""
+        if trainer.world_size == 1:
+            return self._signal, is_late
+        told = torch.tensor([self._signal, is_late], device=trainer.strategy.root_device)
+        torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
+        number, late = told.tolist()
+        return number, bool(late)
+
+    def _save(self, trainer: Trainer, number: int) -> None:
+        """Save, and end the run if there was a signal."""
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
+        if number:
+            raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave Ctrl-C as it was."""
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-            self._before = None
+        """Leave the signals as they were."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+def _nothing() -> None:
+    pass
 
 
 def _is_in(value: Any, directory: str) -> bool:
