@@ -162,6 +162,19 @@ def test_augmentation_changes_training_images_alone() -> None:
     assert not torch.equal(plain, data.prepare_inputs(images, torch.float32, train=True))
 
 
+def test_noise_changes_test_images_alone(tiny_images: str) -> None:
+    clean, noisy, again = (tiny(tiny_images, val_size=60, test_noise=noise) for noise in (0, 0.05, 0.05))
+    assert torch.equal(noisy.test_set.inputs, again.test_set.inputs)
+    assert torch.equal(noisy.train_set.inputs, clean.train_set.inputs)
+    assert torch.equal(noisy.test_set.targets, clean.test_set.targets)
+    before, after = clean.test_set.inputs, noisy.test_set.inputs
+    assert after.dtype == torch.uint8
+    grey = (before > 40) & (before < 215)  # three standard deviations from where pixels end
+    moved = (after.double() - before.double())[grey] / 255
+    assert abs(moved.mean().item()) < 0.01
+    assert moved.std().item() == pytest.approx(0.05, rel=0.05)
+
+
 def test_a_missing_relative_says_what_is_missing_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*arguments: object, **more: object) -> None:
         raise RuntimeError("Error downloading x.gz:\nno route")

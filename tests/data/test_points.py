@@ -57,6 +57,18 @@ def test_label_noise_flips_training_labels_alone() -> None:
     assert torch.equal(clean.test_set.targets, noisy.test_set.targets)
 
 
+def test_noise_moves_test_points_alone() -> None:
+    clean, noisy = drawn(), drawn(test_noise=0.2)
+    assert torch.equal(clean.train_set.inputs, noisy.train_set.inputs)
+    assert clean.val_set is not None
+    assert noisy.val_set is not None
+    assert torch.equal(clean.val_set.inputs, noisy.val_set.inputs)
+    assert torch.equal(clean.test_set.targets, noisy.test_set.targets)
+    moved = noisy.test_set.inputs - clean.test_set.inputs
+    assert abs(moved.mean().item()) < 0.005
+    assert [(moved.abs() < 0.2 * k).double().mean().item() for k in (1, 2)] == pytest.approx([0.683, 0.954], abs=0.01)
+
+
 def test_without_validation_there_is_no_loader() -> None:
     data = drawn(val_size=0)
     assert data.val_set is None
@@ -69,6 +81,8 @@ def test_without_validation_there_is_no_loader() -> None:
         ({"train_size": 0}, "train_size must be >= 1, got 0"),
         ({"weights": [0, 0]}, "weights must be two numbers, not both 0, got"),
         ({"weights": [1]}, "weights must be two numbers"),
+        ({"test_noise": -1.0}, "test_noise must be >= 0, got -1"),
+        ({"test_noise": float("nan")}, "test_noise must be >= 0, got nan"),
         ({"label_noise": 0.6}, "label_noise must be in"),
         ({"margin": 1.5}, "margin must be >= 0 and <= 1.344"),
         ({"margin": -0.1}, "margin must be >= 0"),

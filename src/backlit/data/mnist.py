@@ -125,13 +125,15 @@ class MNISTDataModule(InMemoryDataModule):
         augmentation: Shifts, turns and zooms of the training images, drawn anew for every batch, the same for all
             its images: degrees of rotation, fraction of translation, lowest and highest zoom, in the order of
             `torchvision.transforms.v2.RandomAffine`; None for none.
+        test_noise: Standard deviation of the normal noise that is added to the test images, whose pixels are in [0, 1]
+            and stay there (Hendrycks and Dietterich 2019, arXiv:1903.12261, use 0.08 to 0.38).
         eval_batch_size: Images in a validation or test batch, over all processes together.
         passes_per_epoch: How many times one epoch presents every training image.
         num_workers: Processes that prepare batches.
         pin_memory: Copy batches through page-locked memory.
         device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they take at most half of what
             is free.
-        seed: Seeds the split and the order.
+        seed: Seeds the split, the noise and the order.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -152,6 +154,7 @@ class MNISTDataModule(InMemoryDataModule):
         mean: float = 0.1307,
         std: float = 0.3081,
         augmentation: dict[str, Any] | None = None,
+        test_noise: float = 0.0,
         eval_batch_size: int = 1000,
         passes_per_epoch: int = 1,
         num_workers: int = 0,
@@ -166,6 +169,7 @@ class MNISTDataModule(InMemoryDataModule):
             num_workers=num_workers,
             pin_memory=pin_memory,
             device_resident=device_resident,
+            test_noise=test_noise,
             seed=seed,
         )
         if not 0 <= val_size < 60_000:
@@ -227,7 +231,11 @@ class MNISTDataModule(InMemoryDataModule):
             self.val_set = TensorPairs(images.index_select(0, val), labels[val])
             images, labels = images.index_select(0, rest), labels[rest]
         self.train_set = TensorPairs(images, labels)
-        self.test_set = TensorPairs(*self._tensors(test))
+        images, labels = self._tensors(test)
+        if self.test_noise:
+            noise = torch.randn(images.shape, generator=generator) * (255 * self.test_noise)
+            images = noise.add_(images).round_().clamp_(0, 255).to(torch.uint8)
+        self.test_set = TensorPairs(images, labels)
 
     def prepare_inputs(self, inputs: Tensor, dtype: torch.dtype, *, train: bool = False) -> Tensor:
         """Return ``(pixel / 255 - mean) / std`` for uint8 images of shape ``(b, 1, 28, 28)``; augmented if `train`."""

@@ -32,13 +32,15 @@ class PointsDataModule(InMemoryDataModule):
         margin: No point lies closer to the line than this distance; in the unit of the coordinates.
         label_noise: Fraction of the training labels that are flipped, in [0, 0.5]; validation and test
             labels stay true.
+        test_noise: Standard deviation of the normal noise that moves the test points, in the unit of the coordinates;
+            they keep the labels that they had.
         eval_batch_size: Points in a validation or test batch, over all processes together.
         passes_per_epoch: How many times one epoch presents every training point.
         num_workers: Processes that prepare batches.
         pin_memory: Copy batches through page-locked memory.
         device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they take at most half of what
             is free.
-        seed: Seeds the points, the flips and the order.
+        seed: Seeds the points, the flips, the noise and the order.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -58,6 +60,7 @@ class PointsDataModule(InMemoryDataModule):
         offset: float = 0.0,
         margin: float = 0.0,
         label_noise: float = 0.0,
+        test_noise: float = 0.0,
         eval_batch_size: int = 10_000,
         passes_per_epoch: int = 200,
         num_workers: int = 0,
@@ -79,6 +82,7 @@ class PointsDataModule(InMemoryDataModule):
             num_workers=num_workers,
             pin_memory=pin_memory,
             device_resident=device_resident,
+            test_noise=test_noise,
             seed=seed,
         )
         if len(weights) != 2 or not any(weights):
@@ -108,7 +112,9 @@ class PointsDataModule(InMemoryDataModule):
         labels = numpy.where(flipped, 1 - labels, labels)
         self.train_set = TensorPairs(*_tensors(points, labels))
         self.val_set = TensorPairs(*_tensors(*drawn[1])) if self.val_size else None
-        self.test_set = TensorPairs(*_tensors(*drawn[2]))
+        points, labels = drawn[2]
+        points = points + self.test_noise * generator.randn(*points.shape)
+        self.test_set = TensorPairs(*_tensors(points, labels))
 
     def _draw(self, generator: numpy.random.RandomState, size: int) -> tuple[Floats, Integers]:
         """Return `size` points ``(size, 2)`` outside the margin and their labels ``(size,)``."""
