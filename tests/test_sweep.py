@@ -216,6 +216,9 @@ def test_a_broken_record_harms_nobody(run_command: RunCommand, tmp_path: Path) -
     [
         (["optimizer.lr=0.1,1,-1"], "job 2 optimizer.lr=-1: optimizer.lr must be > 0 and finite, got -1"),
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
+        (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
+        (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
+        (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: Interpolation key 'nope' not found"),
         (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
         (["hydra.launcher.gpus_per_job=99"], "hydra.launcher.gpus_per_job must be <= "),

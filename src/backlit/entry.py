@@ -194,9 +194,10 @@ class CheckFirst(Callback):
 
     def _name_jobs(self, config: DictConfig) -> None:
         """Let the jobs' names be what is varied; whatever launcher it is, it composes their configs from overrides."""
+        typed: Any = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
         not_varied = [
             override.key_or_group
-            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+            for override in OverridesParser.create().parse_overrides(typed)
             if not override.is_sweep_override()
         ]
         names = ",".join(quoted(name) for name in not_varied)

@@ -4,9 +4,11 @@ What a sweep consists of is in its ``sweep.json``, how a job went in the job's o
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import logging
+import math
 import os
 import signal
 import sys
@@ -184,11 +186,14 @@ def _check(
 ) -> list[str]:
     """Check every job and return the names of the GPUs.
 
-    That is done in a process of its own: this one must not compute anything, so that it can be forked.
+    That is done in processes of their own: this one must not compute anything, so that it can be forked.
     """
-    problems: list[list[str]]
-    gpus: list[str]
-    problems, gpus = in_a_child(lambda: ([check(_task_config(job.config)) for job in jobs], _gpus()))()
+    asked = in_a_child(_gpus)
+    share = math.ceil(len(jobs) / cpu_threads())
+    parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
+    checked = [in_a_child(functools.partial(_problems, check, part)) for part in parts]
+    problems: list[list[str]] = [lines for part in checked for lines in part()]
+    gpus: list[str] = asked()
     found = []
     for job, lines in zip(jobs, problems, strict=True):
         job.gpus = gpus_asked_for(job.config, gpus, n_jobs, gpus_per_job)
@@ -201,6 +206,10 @@ def _check(
     if found:
         raise ConfigError(found)
     return gpus
+
+
+def _problems(check: Callable[[DictConfig], list[str]], jobs: list[Job]) -> list[list[str]]:
+    return [check(_task_config(job.config)) for job in jobs]
 
 
 def _task_config(config: DictConfig) -> DictConfig:

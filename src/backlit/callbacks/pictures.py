@@ -108,7 +108,7 @@ def render(figure: Figure) -> NDArray[numpy.uint8]:
 def png(pixels: NDArray[numpy.uint8]) -> bytes:
     """Return an image of shape ``(height, width, 3)`` as the content of a PNG file."""
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="png")
+    Image.fromarray(pixels).save(file, format="png", compress_level=3)
     return file.getvalue()
 
 
