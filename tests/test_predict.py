@@ -193,6 +193,12 @@ def test_the_same_images_in_another_form(
         assert agree >= (0.98 if way == "large JPEG" else 1)
 
 
+def test_inverting_can_be_told(files: Path, images_run: Path, digits: Any, asked: Any) -> None:
+    rows = asked(images_run, "digits", "invert=true")
+    assert classes(rows) == direct(images_run, 255 - digits[0]).argmax(1).tolist()
+    assert {row["inverted"] for row in rows} == {"True"}
+
+
 def test_an_image_is_made_28_pixels_wide_without_distortion() -> None:
     tall = Image.new("L", (100, 200), 250)
     tall.paste(10, (0, 50, 100, 150))  # a square of the picture's width
@@ -288,6 +294,7 @@ def test_nothing_that_can_be_read(images_run: Path, run_command: RunCommand) -> 
             ["input=large.npy"],
             r"^large\.npy must have integers .* or floats .*, got float64 from 2\.0 to 2\.0$",
         ),
+        ("images", ["input=a.png", "invert=maybe"], r"^invert must be auto, true or false, got maybe$"),
         ("images", ["input=none.npy"], r"^input must have at least one sample, got none in none\.npy$"),
         ("images", ["input=a.png", "output=out.txt"], r"^output must be a \.csv or \.jsonl file, .*, got out\.txt$"),
         ("images", ["input=a.png", "output=a.csv"], r"^output=a\.csv must not replace .*, but would write a\.png$"),

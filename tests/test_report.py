@@ -6,25 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.figure import Figure
 
-from backlit.report import (
-    Entry,
-    as_value,
-    differing,
-    draw_curves,
-    draw_sweep,
-    find_runs,
-    main,
-    ranked,
-    report,
-    sum_up,
-    sweep_entries,
-    wants_log,
-)
-from backlit.run import Run, write_json
+from backlit.entries import ranked, sweep_entries
+from backlit.report import as_value, main, report, sum_up
+from backlit.report_pictures import draw_sweep
+from backlit.run import write_json
 
 
 def make_run(directory: Path, overrides: list[str], losses: list[float], **record: Any) -> Path:
@@ -83,25 +69,6 @@ def test_a_sweep_is_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "| 1 | 1 | completed | 0.1 | 2 |" in (sweep / "sweep.md").read_text()
 
 
-def test_max_is_best_where_the_config_says_so(tmp_path: Path) -> None:
-    for name, values in {"low": [0.1, 0.2], "high": [0.3, 0.9, 0.4]}.items():
-        make_run(tmp_path / name, [], values, optimized_mode="max")
-    entries, _ = find_runs([tmp_path])
-    assert [(entry.name, entry.best) for entry in ranked(entries)] == [("high", (0.9, 2)), ("low", (0.2, 2))]
-
-
-@given(st.lists(st.floats(-10, 10) | st.none(), min_size=1, max_size=8), st.sampled_from(["min", "max"]))
-def test_ranking_sorts_and_loses_nothing(values: list[float | None], mode: str) -> None:
-    entries = []
-    for value in values:
-        run = Run(Path("x"), {"status": "completed", "optimized_metric": "m", "optimized_mode": mode})
-        run.__dict__.update(rows=[] if value is None else [{"m": value, "epoch": 0}], metrics={})
-        entries.append(Entry("x", Path("x"), run))
-    found = [entry.best[0] if entry.best else None for entry in ranked(entries)]
-    numbers = [value for value in values if value is not None]
-    assert found == sorted(numbers, reverse=mode == "max") + [None] * (len(values) - len(numbers))
-
-
 def test_a_corrupt_record_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(tmp_path / "sweep", {"lr=1": [0.1], "lr=2": [0.2], "lr=3": [0.3]})
     (sweep / "1" / "run.json").write_text('{"status": "comp')
@@ -111,17 +78,6 @@ def test_a_corrupt_record_is_named_and_left_out(tmp_path: Path, capsys: pytest.C
     report([sweep / "0", sweep / "1", sweep / "2"], tmp_path / "report")
     assert f"left out: {sweep / '1' / 'run.json'} must be" in capsys.readouterr().err
     assert len(read_csv(tmp_path / "report" / "report.csv")) == 2
-
-
-def test_a_run_whose_process_is_gone_was_interrupted(tmp_path: Path) -> None:
-    import os
-    import platform
-
-    gone = make_run(tmp_path / "gone", [], [1.0], status="running", host=platform.node(), pid=2**22 + 1)
-    here = make_run(tmp_path / "here", [], [1.0], status="running", host=platform.node(), pid=os.getpid())
-    elsewhere = make_run(tmp_path / "elsewhere", [], [1.0], status="running", host="another", pid=1)
-    runs = [Run.read(directory) for directory in (gone, here, elsewhere)]
-    assert [run.status for run in runs if run] == ["interrupted", "running", "running"]
 
 
 def test_runs_and_sweeps_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -148,7 +104,8 @@ def test_accuracies_are_not_ranked_among_losses(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().out
     assert "run=sweep/1   (by val/loss)" in told
     assert "run=sweep/2   (by val/acc)" in told
-    (line,) = axes_of(draw_sweep(ranked(sweep_entries(sweep)[0]))).lines
+    (axes,) = draw_sweep(ranked(sweep_entries(sweep)[0])).axes
+    line: Any = axes.lines[0]
     assert line.get_xydata()[:, 1].tolist() == [0.3, 0.4]
 
 
@@ -170,78 +127,6 @@ def test_the_best_over_seeds_is_the_best_mean(tmp_path: Path, capsys: pytest.Cap
         ["mean", "lr=1", "0.5", "±", "0.57", "(n", "=", "2)"],
     ]
     assert "run=sweep/2" in told
-
-
-def test_a_key_that_came_later_is_filled_in(tmp_path: Path) -> None:
-    sweep = make_sweep(tmp_path / "sweep", {"seed=0": [0.5], "seed=0 optimizer.lr=2": [0.4]})
-    (sweep / "0" / ".hydra" / "config.yaml").write_text("seed: 0\noptimizer:\n  lr: 0.1\n")
-    sum_up(sweep)
-    assert [row["optimizer.lr"] for row in read_csv(sweep / "sweep.csv")] == ["2", "0.1"]
-
-
-def entries_of(tmp_path: Path, jobs: dict[str, list[float]]) -> list[Entry]:
-    return ranked(sweep_entries(make_sweep(tmp_path / "sweep", jobs))[0])
-
-
-def axes_of(figure: Figure) -> Any:
-    return figure.axes[0]
-
-
-def test_the_picture_of_one_number(tmp_path: Path) -> None:
-    axes = axes_of(draw_sweep(entries_of(tmp_path, {"lr=0.001": [0.5], "lr=0.1": [0.4], "lr=0.01": [0.3]})))
-    (line,) = axes.lines
-    assert line.get_xydata().tolist() == [[0.001, 0.5], [0.01, 0.3], [0.1, 0.4]]
-    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
-    assert (axes.get_xlabel(), axes.get_ylabel()) == ("lr", "best val/loss")
-
-
-def test_the_picture_averages_seeds(tmp_path: Path) -> None:
-    jobs = {f"lr={lr} seed={seed}": [float(lr + seed)] for lr in (1, 2) for seed in (0, 1, 2)}
-    axes = axes_of(draw_sweep(entries_of(tmp_path, jobs)))
-    (container,) = axes.containers
-    assert container.lines[0].get_xydata().tolist() == [[1, 2], [2, 3]]
-    (bars,) = container.lines[2]
-    assert [segment[:, 1].tolist() for segment in bars.get_segments()] == [[1, 3], [2, 4]]  # ± stdev of 0, 1, 2
-
-
-def test_the_picture_of_two_is_a_map(tmp_path: Path) -> None:
-    jobs = {f"lr={lr} width={width}": [float(lr * width)] for lr in (1, 10) for width in (2, 3, 5)}
-    axes = axes_of(draw_sweep(entries_of(tmp_path, jobs)))
-    (image,) = axes.images
-    assert image.get_array().tolist() == [[2, 20], [3, 30], [5, 50]]
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10"]
-    assert {text.get_text() for text in axes.texts} == {"2", "20", "3", "30", "5", "50"}
-
-
-def test_the_picture_of_words_and_of_three(tmp_path: Path) -> None:
-    axes = axes_of(draw_sweep(entries_of(tmp_path, {"optimizer=sgd": [0.5], "optimizer=adam": [0.4]})))
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["adam", "sgd"]
-    figure = draw_sweep(entries_of(tmp_path / "three", {"a=1 b=1 c=1": [1.0], "a=2 b=2 c=2": [2.0]}))
-    assert [axes.get_xlabel() for axes in figure.axes] == ["a", "b", "c"]
-
-
-def test_curves_lie_over_each_other(tmp_path: Path) -> None:
-    axes = axes_of(draw_curves(entries_of(tmp_path, {"lr=1": [0.5, 0.4], "lr=2": [0.3, 0.2, 0.1]})))
-    assert [line.get_xydata().tolist() for line in axes.lines] == [
-        [[10, 0.5], [20, 0.4]],
-        [[10, 0.3], [20, 0.2], [30, 0.1]],
-    ]
-
-
-@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xyz")), min_size=1, max_size=4))
-def test_differing_keeps_what_is_not_the_same(settings: list[dict[str, str]]) -> None:
-    kept = differing(settings)
-    for key in "abc":
-        is_same = len({one.get(key) for one in settings}) == 1
-        for one, left in zip(settings, kept, strict=True):
-            assert left.get(key) == (None if is_same else one.get(key))
-
-
-def test_log_axes() -> None:
-    assert wants_log([1e-4, 1e-3, 1e-2])
-    assert not wants_log([1, 2, 3])
-    assert not wants_log([0, 1000])
-    assert not wants_log([5])
 
 
 def test_a_path_that_hydra_could_misread_is_quoted(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
 import errno
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-from backlit.run import RunRecord, from_here, latest_run, new_directory, table, whole_file, write_json
+from backlit.run import from_here, latest_run, new_directory, table, whole_file, write_json
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -49,34 +48,6 @@ def test_the_latest_of_a_thousand_runs_is_found_at_once(tmp_path: Path) -> None:
     assert latest_run(tmp_path, with_checkpoint=False).name == "0999"
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (None, "completed"),
-        (RuntimeError("no"), "failed"),
-        (KeyboardInterrupt(), "interrupted"),
-        (SystemExit(1), "failed"),
-    ],
-)
-def test_run_json_says_how_it_ended(
-    error: BaseException | None, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["/bin/backlit-train", "model.hidden_sizes=[4, 4]"])
-    record = RunRecord(tmp_path, seed=7, overrides=["a=1"], device="cpu", precision="32-true", world_size=1)
-    first = json.loads((tmp_path / "run.json").read_text())
-    assert first["status"] == "running"
-    assert first["command"] == "backlit-train 'model.hidden_sizes=[4, 4]'"
-    record.end(error)
-    last = json.loads((tmp_path / "run.json").read_text())
-    keys = "status command arguments seed overrides versions git project cpu device precision world_size host pid"
-    keys += " started ended duration_s error attempts"
-    assert list(last) == keys.split()
-    assert last["status"] == status
-    assert (last["error"] is None) == (error is None)
-    assert last["started"] <= last["ended"]
-    assert last["versions"]["lightning"].startswith("2.")
-
-
 def test_the_latest_run_is_the_one_written_to_last(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="there is no run with a checkpoint in"):
         latest_run(tmp_path)
@@ -86,8 +57,6 @@ def test_the_latest_run_is_the_one_written_to_last(tmp_path: Path) -> None:
         (directory / "checkpoints").mkdir()
         (directory / "checkpoints" / "last.ckpt").write_text("")
         stamp = {"b": 1_000_000_000, "a": 2_000_000_000}[name]
-        import os
-
         os.utime(directory / "run.json", (stamp, stamp))
     assert latest_run(tmp_path).name == "a"
 

@@ -29,19 +29,9 @@ from omegaconf.errors import OmegaConfBaseException
 from rich import get_console
 
 from backlit.ranks import RankError, cluster, is_launched, shared
+from backlit.record import now
 from backlit.recorded import Plan, plan
-from backlit.run import (
-    ConfigError,
-    brief,
-    clear,
-    from_here,
-    is_of_disk,
-    new_directory,
-    now,
-    quoted,
-    read_sweep,
-    write_json,
-)
+from backlit.run import ConfigError, brief, clear, from_here, is_of_disk, new_directory, quoted, read_sweep, write_json
 
 # In a wheel the configs lie in the package, in a checkout at its top.
 _IN_PACKAGE = Path(__file__).parent / "conf"

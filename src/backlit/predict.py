@@ -52,6 +52,8 @@ def predict(cfg: DictConfig) -> Counter[str]:
         raise ConfigError([f"{name} must be given: backlit-predict run=latest input=digits" for name in missing])
     if not isinstance(cfg.batch_size, int) or cfg.batch_size < 1:
         raise ConfigError([f"batch_size must be a whole number >= 1, got {cfg.batch_size}"])
+    if cfg.invert not in ("auto", True, False):
+        raise ConfigError([f"invert must be auto, true or false, got {cfg.invert}"])
     from backlit.data.files import Reader, find_files
 
     output = None if cfg.output in (None, "-") else Path(str(cfg.output))
@@ -69,7 +71,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     run, labels = _load(cfg)
     model: Any = run.model
     data: Any = run.datamodule
-    reader = Reader(tuple(data.input_shape), cfg.batch_size)
+    reader = Reader(tuple(data.input_shape), cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
     most = MOST_IMAGES if reader.reads_images else MOST_POINTS
 
     def probabilities(inputs: "Tensor") -> "Tensor":

@@ -19,7 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backlit.run import Run, end_record
+from backlit.record import end_record
+from backlit.run import Run
 
 if TYPE_CHECKING:
     from lightning import Trainer

@@ -3,13 +3,10 @@
 import argparse
 import csv
 import io
-import math
-import os
 import shlex
 import statistics
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,139 +15,14 @@ from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
 
-from backlit.run import Run, brief, flat_config, from_here, new_directory, quoted, read_sweep, whole_file
+from backlit.entries import Entry, best_values, find_runs, over_seeds, ranked, sweep_entries
+from backlit.run import brief, from_here, new_directory, quoted, read_sweep, whole_file
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Rows that a console gets, and curves that a picture gets; the files have all.
-MOST_ROWS, MOST_CURVES = 50, 100
-SEEDS = ("seed", "data.seed")
-
-
-@dataclass
-class Entry:
-    """A line of a report: a run, or a job of a sweep that has not begun.
-
-    Args:
-        name: What it is called in the report.
-        directory: Its run directory.
-        run: What the directory holds; None for a job that has not begun.
-        settings: What sets it apart: key to value.
-    """
-
-    name: str
-    directory: Path
-    run: Run | None
-    settings: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def status(self) -> str:
-        """Return the run's status, ``waiting`` before it has begun."""
-        return "waiting" if self.run is None else self.run.status
-
-    @property
-    def error(self) -> str:
-        """Return the last line of what went wrong."""
-        if self.run is None or self.status == "completed":
-            return ""
-        if self.run.record["status"] == "completed":
-            return f"{self.run.metric[0]} is nan"
-        return (str(self.run.record.get("error") or "").strip().splitlines() or [""])[-1]
-
-    @property
-    def best(self) -> tuple[float, float] | None:
-        """Return the best value of the optimised metric and its epoch; None if there is none, or the run failed."""
-        return None if self.run is None or self.status == "failed" else self.run.best
-
-    @property
-    def duration(self) -> float | None:
-        """Return the seconds it took."""
-        return None if self.run is None else self.run.record.get("duration_s")
-
-
-def ranked(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries, the best first: completed ones before others, those of one optimised metric together.
-
-    What has no value of it comes last, in order.
-    """
-    entries = list(entries)
-    metrics = list(dict.fromkeys(entry.run.metric for entry in entries if entry.run and entry.best))
-
-    def key(entry: Entry) -> tuple[bool, bool, int, float]:
-        if entry.best is None or entry.run is None:
-            return (True, True, 0, 0)
-        value = entry.best[0] if entry.run.metric[1] == "min" else -entry.best[0]
-        return (False, entry.status != "completed", metrics.index(entry.run.metric), value)
-
-    return sorted(entries, key=key)
-
-
-# Reading
-
-
-def sweep_entries(sweep_dir: Path) -> tuple[list[Entry], list[str]]:
-    """Return the jobs of a sweep, and a line for each that cannot be read."""
-    recorded = read_sweep(sweep_dir)["jobs"]
-    if recorded:
-        jobs = [(f"{job['number']}", sweep_dir / job["directory"], job["overrides"]) for job in recorded]
-    else:  # another launcher's
-        jobs = [(path.parent.name.split("_")[0], path.parent, None) for path in sorted(sweep_dir.glob("*/run.json"))]
-    entries, problems, overrides = [], [], []
-    for name, directory, of_job in jobs:
-        try:
-            run = Run.read(directory)
-        except ValueError as error:
-            problems.append(str(error))
-            continue
-        entries.append(Entry(name, directory, run))
-        overrides.append(of_job if of_job is not None else run.record.get("overrides", []) if run else [])
-    settings = [_as_settings(of_job) for of_job in overrides]
-    keys = {key for one in settings for key in one}
-    for entry, one in zip(entries, settings, strict=True):
-        if missing := keys - one.keys():  # a sweep whose overrides have changed: the others had the config's value
-            config = flat_config(entry.directory)
-            one.update({key: config[key] for key in missing if key in config})
-    for entry, one in zip(entries, differing(settings), strict=True):
-        entry.settings = one
-    return entries, problems
-
-
-def _as_settings(overrides: Iterable[str]) -> dict[str, str]:
-    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
-
-
-def differing(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """Return of each of several settings those that are not the same in all."""
-    keys = list(dict.fromkeys(key for one in settings for key in one))
-    kept = [key for key in keys if len({one.get(key) for one in settings}) > 1]
-    return [{key: one[key] for key in kept if key in one} for one in settings]
-
-
-def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
-    """Return all runs in or below some directories, and a line for each that cannot be read."""
-    directories: dict[Path, None] = {}
-    for path in paths:
-        for parent, below, files in os.walk(path):
-            if "run.json" in files:
-                directories[Path(parent)] = None
-                below.clear()
-            below.sort()
-    entries, problems = [], []
-    common = Path(os.path.commonpath([d.parent for d in directories])) if directories else Path()
-    for directory in directories:
-        try:
-            entries.append(Entry(str(directory.relative_to(common)), directory, Run.read(directory)))
-        except ValueError as error:
-            problems.append(str(error))
-    configs = [flat_config(entry.directory) for entry in entries]
-    for entry, settings in zip(entries, differing(configs), strict=True):
-        entry.settings = settings
-    return entries, problems
-
-
-# Telling
+# Rows that a console gets; the files have all.
+MOST_ROWS = 50
 
 
 def sum_up(sweep_dir: Path) -> bool:
@@ -173,6 +45,8 @@ def sum_up(sweep_dir: Path) -> bool:
     try:
         _write_tables(sweep_dir, "sweep", columns, rows, advice)
         if any(entry.best for entry in entries):
+            from backlit.report_pictures import draw_sweep
+
             _save(draw_sweep(entries), sweep_dir / "sweep.png")
     except OSError as error:
         print(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}", file=sys.stderr)
@@ -181,6 +55,8 @@ def sum_up(sweep_dir: Path) -> bool:
 
 def compare(entries: list[Entry], output: Path) -> None:
     """Print runs side by side; write that and their curves into a directory."""
+    from backlit.report_pictures import draw_curves
+
     entries = ranked(entries)
     columns, rows = tabulate(entries, "run")
     _show(f"{len(entries)} runs", columns, rows)
@@ -215,31 +91,11 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
     return columns, rows
 
 
-def over_seeds(entries: Sequence[Entry]) -> dict[tuple[tuple[str, str], ...], list[Entry]]:
-    """Return the completed entries that differ in their seeds alone, by their other settings, the best mean first.
-
-    Nothing where seeds do not vary, or where there are several optimised metrics.
-    """
-    done = [entry for entry in entries if entry.best and entry.status == "completed"]
-    is_comparable = len({entry.run.metric for entry in done if entry.run}) == 1
-    if not is_comparable or not any(key in entry.settings for entry in done for key in SEEDS):
-        return {}
-    groups: dict[tuple[tuple[str, str], ...], list[Entry]] = {}
-    for entry in done:
-        groups.setdefault(tuple(pair for pair in entry.settings.items() if pair[0] not in SEEDS), []).append(entry)
-    largest_first = done[0].run is not None and done[0].run.metric[1] == "max"
-    return dict(sorted(groups.items(), key=lambda pair: statistics.mean(_values(pair[1])), reverse=largest_first))
-
-
-def _values(entries: Iterable[Entry]) -> list[float]:
-    return [entry.best[0] for entry in entries if entry.best]
-
-
 def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
     """Return a line for each group: mean and standard deviation over its seeds."""
     lines = []
     for settings, entries in groups.items():
-        values = _values(entries)
+        values = best_values(entries)
         said = brief(" ".join(f"{key}={value}" for key, value in settings)) or "all"
         spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
         lines.append(f"  mean      {said}  {statistics.mean(values):.5g}{spread}  (n = {len(values)})")
@@ -317,168 +173,9 @@ def _write(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-# Drawing
-
-
 def _save(figure: "Figure", path: Path) -> None:
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-
-
-def _numbers(values: Iterable[str]) -> list[float] | None:
-    """Return values as numbers, None if one is none."""
-    try:
-        numbers = [float(value) for value in values]
-    except ValueError:
-        return None
-    return numbers if all(map(math.isfinite, numbers)) else None
-
-
-def wants_log(numbers: Sequence[float]) -> bool:
-    """Tell whether values ask for a logarithmic axis: all positive, over more than a decade."""
-    return len(numbers) > 1 and min(numbers) > 0 and max(numbers) / min(numbers) > 10
-
-
-def draw_sweep(entries: Sequence[Entry]) -> "Figure":
-    """Draw the optimised metric against what was varied; seeds are averaged, failures are left out."""
-    from matplotlib.figure import Figure
-
-    done = [entry for entry in entries if entry.best and entry.run]
-    # Of several metrics, the one of the best-ranked run: others are not to be compared with it.
-    done = [entry for entry in done if entry.run and done[0].run and entry.run.metric == done[0].run.metric]
-    keys = list(dict.fromkeys(key for entry in done for key in entry.settings))
-    axes_keys = [key for key in keys if key not in SEEDS] or keys
-    run = done[0].run
-    assert run is not None
-    name = f"best {run.metric[0]}"
-    if len(axes_keys) == 2:
-        figure = Figure(figsize=(7, 5), layout="constrained")
-        _draw_map(figure.subplots(), done, axes_keys[0], axes_keys[1], name)
-        return figure
-    panels = axes_keys or [""]
-    figure = Figure(figsize=(max(6, 4 * len(panels)), 4.5), layout="constrained")
-    for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _draw_curve(axes, done, key, name, is_alone=len(panels) == 1)
-    return figure
-
-
-def _groups(done: Sequence[Entry], keys: Sequence[str]) -> dict[tuple[str, ...], list[float]]:
-    """Return the best values of the runs that have the same values of some keys."""
-    groups: dict[tuple[str, ...], list[float]] = {}
-    for entry in done:
-        groups.setdefault(tuple(entry.settings.get(key, "") for key in keys), []).extend(_values([entry]))
-    return groups
-
-
-def _in_order(values: Iterable[str]) -> list[str]:
-    """Return distinct values, numbers by size, others as they came."""
-    distinct = list(dict.fromkeys(values))
-    numbers = _numbers(distinct)
-    return distinct if numbers is None else [value for _, value in sorted(zip(numbers, distinct, strict=True))]
-
-
-def _draw_curve(axes: "Axes", done: Sequence[Entry], key: str, name: str, *, is_alone: bool) -> None:
-    """Draw the metric against one key: mean and standard deviation where it repeats, points if others vary too."""
-    groups = _groups(done, [key])
-    labels = _in_order(label for (label,) in groups)
-    means = [statistics.mean(groups[(label,)]) for label in labels]
-    deviations = [statistics.stdev(group) if len(group := groups[(label,)]) > 1 else 0 for label in labels]
-    numbers = _numbers(labels)
-    places: Sequence[float] = numbers if numbers else range(len(labels))
-    if not is_alone:
-        for label, place in zip(labels, places, strict=True):
-            axes.plot([place] * len(groups[(label,)]), groups[(label,)], "o", color="C0", alpha=0.6)
-    elif any(deviations):
-        axes.errorbar(places, means, yerr=deviations, marker="o", capsize=3, label="mean ± standard deviation")
-        for label, place in zip(labels, places, strict=True):
-            values = groups[(label,)]
-            axes.plot([place] * len(values), values, ".", color="grey", alpha=0.6)
-        axes.legend()
-    else:
-        axes.plot(places, means, marker="o", linestyle="-" if numbers else "none")
-    if numbers is None:
-        axes.set_xticks(list(places), labels, rotation=30, ha="right")
-    elif wants_log(numbers):
-        axes.set_xscale("log")
-    if wants_log([value for group in groups.values() for value in group]):
-        axes.set_yscale("log")
-    axes.set_xlabel(key or "run")
-    axes.set_ylabel(name)
-    axes.grid(alpha=0.3)
-
-
-def _draw_map(axes: "Axes", done: Sequence[Entry], across: str, down: str, name: str) -> None:
-    """Draw the metric over two keys as a heat map, with its values."""
-    from matplotlib.colors import LogNorm, Normalize
-
-    groups = _groups(done, [across, down])
-    columns, rows = _in_order(x for x, _ in groups), _in_order(y for _, y in groups)
-    cells = {(x, y): statistics.mean(values) for (x, y), values in groups.items()}
-    grid = [[cells.get((x, y), math.nan) for x in columns] for y in rows]
-    norm = LogNorm() if wants_log(list(cells.values())) else Normalize()
-    image = axes.imshow(grid, aspect="auto", origin="lower", cmap="viridis", norm=norm)
-    for i, y in enumerate(rows):
-        for j, x in enumerate(columns):
-            if (x, y) in groups:
-                values = groups[(x, y)]
-                text = f"{cells[x, y]:.4g}" + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
-                colour = "white" if float(norm(cells[x, y])) < 0.5 else "black"
-                axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(across)
-    axes.set_ylabel(down)
-    axes.figure.colorbar(image, ax=axes, label=name)
-
-
-def draw_curves(entries: Sequence[Entry]) -> "Figure":
-    """Draw the curves of runs over each other, the best `MOST_CURVES` of them, the best on top."""
-    from matplotlib import colormaps
-    from matplotlib.figure import Figure
-
-    drawable = [entry for entry in entries if entry.run and entry.run.rows]
-    shown = drawable[:MOST_CURVES]
-    found = {name for entry in shown if entry.run for row in entry.run.rows for name in row}
-    names: list[str] = [name for name in ("train/loss", "val/loss", "val/acc") if name in found]
-    names += [entry.run.metric[0] for entry in shown[:1] if entry.run and entry.run.metric[0] in found - {*names}]
-    figure = Figure(figsize=(5 * max(1, len(names)), 4.5), layout="constrained")
-    colours = colormaps["tab10" if len(shown) <= 10 else "viridis"]
-    for axes, name in zip(figure.subplots(1, max(1, len(names)), squeeze=False)[0], names, strict=False):
-        lowest: list[float] = []
-        for rank, entry in reversed(list(enumerate(shown))):
-            assert entry.run is not None
-            points = [(row["step"], row[name]) for row in entry.run.rows if name in row]
-            if not points:
-                continue
-            # The end of viridis is too bright for white paper.
-            colour = colours(rank if len(shown) <= 10 else 0.85 * rank / len(shown))
-            marker = "o" if len(points) <= 10 else ""
-            axes.plot(
-                *zip(*points, strict=True), color=colour, linewidth=1, marker=marker, markersize=3, label=_short(entry)
-            )
-            lowest += [value for _, value in points]
-        if name.endswith("loss") and wants_log([value for value in lowest if math.isfinite(value)] or [1]):
-            axes.set_yscale("log")
-        axes.set_xlabel("optimizer steps")
-        axes.set_ylabel(name)
-        axes.grid(alpha=0.3)
-    if len(shown) <= 10:
-        # A run need not have all the metrics.
-        found_in = (zip(*axes.get_legend_handles_labels(), strict=True) for axes in figure.axes)
-        legend = {label: handle for pairs in found_in for handle, label in pairs}
-        labels = [label for label in map(_short, shown) if label in legend]
-        figure.legend([legend[label] for label in labels], labels, loc="outside lower center", ncols=2, fontsize=8)
-    else:
-        figure.suptitle(f"the best {len(shown)} of {len(drawable)} runs with curves, the best darkest")
-    return figure
-
-
-def _short(entry: Entry) -> str:
-    said = brief(" ".join(f"{key}={value}" for key, value in entry.settings.items()))
-    return (said if 0 < len(said) < 80 else entry.name)[:80]
-
-
-# The command
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.run import ConfigError, Run, brief, checkouts, clear, end_record, from_here, read_sweep, write_json
+from backlit.record import checkouts, end_record
+from backlit.run import ConfigError, Run, brief, clear, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,9 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.entry import NotTheSameError, check_in_process, command, quiet_lightning, rerun_of
 from backlit.ranks import is_launched, together
+from backlit.record import RunRecord, interrupted_by
 from backlit.rerun import report_rerun
-from backlit.run import RunRecord, from_here, interrupted_by, is_of_disk, new_directory, table, whole_file, write_json
+from backlit.run import from_here, is_of_disk, new_directory, table, whole_file, write_json
 
 if TYPE_CHECKING:
     from lightning import LightningDataModule, LightningModule, Trainer

@@ -56,11 +56,13 @@ class Reader:
     Args:
         shape: Of a sample: ``(1, h, w)`` for images, ``(2,)`` for points.
         batch_size: How many samples are read at once.
+        invert: Whether image files are dark on light, which the networks here are not; None to tell by their borders.
     """
 
-    def __init__(self, shape: tuple[int, ...], batch_size: int) -> None:
+    def __init__(self, shape: tuple[int, ...], batch_size: int, *, invert: bool | None = None) -> None:
         self.shape = shape
         self.batch_size = batch_size
+        self.invert = invert
         self.reads_images = len(shape) == 3
         self.inverted = self.skipped = 0
 
@@ -111,8 +113,11 @@ class Reader:
                 self._skip(file, error)
         if read:
             images = numpy.stack([image for _, image in read])
-            behind = background(images)
-            inverted = (behind > 127) & (behind > images.mean((1, 2)))  # MNIST is bright on dark
+            if self.invert is None:
+                behind = background(images)
+                inverted = (behind > 127) & (behind > images.mean((1, 2)))  # MNIST is bright on dark
+            else:
+                inverted = numpy.full(len(images), self.invert)
             images[inverted] = 255 - images[inverted]
             self.inverted += int(inverted.sum())
             rows = [{"source": read[i][0], "inverted": bool(inverted[i])} for i in range(len(read))]
