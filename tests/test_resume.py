@@ -13,6 +13,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from backlit.callbacks import LastCheckpoint
 from backlit.load import last_checkpoint, read_checkpoint
 from backlit.run import Run
 from backlit.train import train
@@ -173,6 +174,48 @@ def test_a_bad_resume_starts_nothing(
     assert done.stderr.startswith(f"error: {message}")
     assert len(done.stderr.splitlines()) == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+class Signaller(lightning.Callback):
+    """Sends its process a signal, once, when a hook is called."""
+
+    def __init__(self, hook: str, number: signal.Signals) -> None:
+        def send(*_: object) -> None:
+            setattr(self, hook, lambda *_: None)
+            os.kill(os.getpid(), number)
+
+        setattr(self, hook, send)
+
+
+@pytest.mark.parametrize("hook", ["on_fit_start", "on_validation_start", "on_train_end", "on_fit_end", "on_test_start"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_run_wherever_it_is(
+    hook: str, number: signal.Signals, code: int, composed: Compose, tmp_path: Path
+) -> None:
+    config = composed(
+        *["experiment=points", *QUIET, "data.passes_per_epoch=20", "trainer.max_epochs=1", "packages=[tests]"],
+        f"+callbacks.signaller={{_target_: tests.test_resume.Signaller, hook: {hook}, number: {int(number)}}}",
+    )
+    with pytest.raises(SystemExit) as ended:
+        train(config, tmp_path)
+    assert ended.value.code == code
+    assert Run.read(tmp_path).status == "interrupted"  # type: ignore[union-attr]
+
+
+def test_no_checkpoint_is_written_where_a_validation_follows(
+    composed: Compose, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    saved, save = [], LastCheckpoint._save
+
+    def keep(callback: LastCheckpoint, trainer: lightning.Trainer, number: int) -> None:
+        saved.append(trainer.global_step)
+        save(callback, trainer, number)
+
+    monkeypatch.setattr(LastCheckpoint, "_save", keep)
+    by_steps = ["trainer.check_val_every_n_epoch=null", "trainer.val_check_interval=30", "trainer.max_epochs=2"]
+    config = composed("experiment=points", *QUIET, "checkpoint.every_n_steps=10", "data.passes_per_epoch=40", *by_steps)
+    train(config, tmp_path)
+    assert saved == [10, 20, 31, 40, 50, 61, 71, 80]  # validations at 30 and 60, epochs end at 40 and 80
 
 
 class Killer(lightning.Callback):

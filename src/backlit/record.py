@@ -6,12 +6,16 @@ import json
 import os
 import platform
 import shlex
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 from backlit.run import whole_file, write_json
@@ -40,7 +44,35 @@ def interrupted_by(error: BaseException | None) -> str | None:
         isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
     ):
         return "SIGINT"
-    return "SIGTERM" if type(error).__name__ == "SIGTERMException" else None
+    exits = isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM
+    return "SIGTERM" if exits or type(error).__name__ == "SIGTERMException" else None
+
+
+def exit_on_sigterm(number: int, frame: FrameType | None = None) -> None:
+    """End this process in order, as Ctrl-C would.
+
+    Raises:
+        SystemExit: With the code that shells expect of a program that a signal ended.
+    """
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def sigterm_exits() -> Iterator[None]:
+    """Let SIGTERM do that within this context; where it cannot be taken, in a thread, nothing changes.
+
+    Afterwards Ctrl-C, too, does what it did before: Lightning ignores it from the first time on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, exit_on_sigterm)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _git(directory: Path, member: Path | None = None) -> tuple[dict[str, Any] | None, str]:

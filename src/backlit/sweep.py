@@ -12,13 +12,11 @@ import math
 import os
 import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -28,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.entry import JobError, cpu_threads
 from backlit.jobs import PATIENCE, Job, JobProcess, in_a_child
-from backlit.record import checkouts, end_record
+from backlit.record import checkouts, end_record, sigterm_exits
 from backlit.run import ConfigError, Run, brief, clear, from_here, read_sweep, write_json
 from backlit.screen import Screen
 
@@ -353,7 +351,7 @@ def _run(
 ) -> None:
     """Run jobs and add their results; whatever is raised meanwhile, Ctrl-C and SIGTERM too, ends those that run."""
     queue, running, free_gpus = deque(waiting), list[JobProcess](), list(gpus)
-    with _sigterm_raises(), Screen(len(waiting) + len(results), len(results)) as screen:
+    with sigterm_exits(), Screen(len(waiting) + len(results), len(results)) as screen:
         try:
             while queue or running:
                 while queue and len(running) < places and queue[0].gpus <= len(free_gpus):
@@ -377,23 +375,6 @@ def _run(
         except BaseException as error:
             _stop(running, signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Let SIGTERM end this process in the way that Ctrl-C does, so that its jobs end in order."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(process: JobProcess) -> tuple[JobReturn, str | None]:

@@ -5,6 +5,7 @@ import functools
 import gc
 import logging
 import math
+import multiprocessing
 import os
 import sys
 import threading
@@ -19,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.entry import NotTheSameError, check_in_process, command, quiet_lightning, rerun_of
 from backlit.ranks import is_launched, together
-from backlit.record import RunRecord, interrupted_by
+from backlit.record import RunRecord, exit_on_sigterm, interrupted_by, sigterm_exits
 from backlit.rerun import report_rerun
 from backlit.run import from_here, is_of_disk, new_directory, table, whole_file, write_json
 
@@ -104,9 +105,11 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
     # All processes start from the same weights; from here on, what is random is to differ between them.
     trainer.callbacks.append(LambdaCallback(on_train_start=_seed_rank))  # type: ignore[attr-defined]
     threading.excepthook = _tell_no_thread
+    # Lightning's own would ask the other processes, in the midst of whatever they are at. `LastCheckpoint` has another.
+    trainer._signal_connector._sigterm_notifier_fn = exit_on_sigterm  # type: ignore[assignment,method-assign]
     boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     try:
-        with together(trainer, run_dir, cfg.process_timeout):
+        with sigterm_exits(), together(trainer, run_dir, cfg.process_timeout):
             for board in boards:
                 board.begin_session(_hyperparameters(cfg))
             launcher = trainer.strategy.launcher
@@ -114,7 +117,12 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
                 # ddp_spawn; in one go, since Lightning's processes bring little back, and would be others for testing.
                 hydra = HydraConfig.get() if HydraConfig.initialized() else None
                 work = functools.partial(_work_in_process, cfg, run_dir, trainer, model, datamodule, hydra)
-                metrics, steps = launcher.launch(work, trainer=trainer)
+                try:
+                    metrics, steps = launcher.launch(work, trainer=trainer)
+                except (KeyboardInterrupt, SystemExit):
+                    for process in multiprocessing.active_children():
+                        process.terminate()  # they save first
+                    raise
             else:
                 metrics, steps = _fit_and_test(cfg, run_dir, trainer, model, datamodule)
     except BaseException as error:
@@ -124,14 +132,13 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
                 _end_on_a_full_disk(error, record, run_dir)
             raise
         signal = interrupted_by(error)
-        if signal is None and trainer.received_sigterm:
-            signal = "SIGTERM"  # it reached the other ranks first, and talking to them failed
         if record:
             record.end(error, signal)
             for board in boards:
                 board.end_session("interrupted" if signal else "failed")
             if signal:
-                log.warning("interrupted at step %d; what there is: %s", trainer.global_step, run_dir)
+                at = f" at step {trainer.global_step}" if trainer.global_step else ""
+                log.warning("interrupted%s; what there is: %s", at, run_dir)
             else:
                 log.error("failed: %s; the traceback is in %s", error, run_dir / "train.log", exc_info=error)
         elif not signal:

@@ -121,6 +121,7 @@ class LastCheckpoint(Checkpoint):
         self._processes = []
         trainer.callback_metrics.update(self._metrics)
         self._step_plateaus(trainer, pl_module)
+        trainer.fit_loop.__dict__.pop("_iteration_based_training", None)
         # Where a scheduler has asked for the number of steps, Lightning made the loader before it had its state, and
         # forgets to hand it over. The loader begins with its first batch, so now is in time.
         trainer.fit_loop._load_combined_loader_states()
@@ -146,7 +147,7 @@ class LastCheckpoint(Checkpoint):
                 pl_module.lr_scheduler_step(config.scheduler, self._metrics[config.monitor])
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT == self._signal:  # the second time: at once
+        if number == signal.SIGINT and self._signal:  # somebody asks again, and wants it at once
             raise KeyboardInterrupt
         self._signal = number
 
@@ -159,16 +160,22 @@ class LastCheckpoint(Checkpoint):
         is_due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
         if not (number or is_late or is_due):
             return
-        every = trainer.val_check_batch
-        validates = trainer.is_last_batch or (isinstance(every, int) and (batch_idx + 1) % every == 0)
+        loop = trainer.fit_loop
+        assert loop._data_fetcher is not None
+        validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
         # Gradients that accumulate are in no checkpoint.
-        if not (validates or trainer.fit_loop._should_accumulate()):
+        if not (validates or loop._should_accumulate()):
             self._save(trainer, number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
         number, _ = self._of_all(trainer, False)
         self._save(trainer, number)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End the run if there has been a signal since the last epoch was saved."""
+        number, _ = self._of_all(trainer, False)
+        self._end(number)
 
     def _of_all(self, trainer: Trainer, is_late: bool) -> tuple[int, bool]:
         """Return the signal that one of the processes has got (0 is none), and whether one of them finds it late."""
@@ -183,14 +190,21 @@ class LastCheckpoint(Checkpoint):
         """Save, and end the run if there was a signal."""
         trainer.save_checkpoint(self.path)
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
+        self._end(number)
+
+    def _end(self, number: int) -> None:
         if number:
+            self._signal = 0
             raise KeyboardInterrupt if number == signal.SIGINT else SIGTERMException
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the signals as they were."""
+        """Leave the signals as they were, and what came last to whom it concerns."""
+        trainer.fit_loop.epoch_loop.__dict__.pop("_broadcast_sigterm_tensor", None)
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
+        if self._signal:
+            signal.raise_signal(self._signal)
 
 
 def _nothing() -> None:

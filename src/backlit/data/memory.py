@@ -190,7 +190,6 @@ class InMemoryDataModule(lightning.LightningDataModule):
         pin_memory: Copy batches through page-locked memory, which a GPU reads faster.
         device_resident: Keep all samples on the device, so that a batch is gathered there and nothing is copied;
             "auto" does so on a CUDA GPU of whose free memory they take at most half.
-        test_noise: Standard deviation of the normal noise that a subclass adds to its test inputs.
         seed: Seeds the order of the training samples.
 
     Raises:
@@ -214,7 +213,6 @@ class InMemoryDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         pin_memory: bool = False,
         device_resident: bool | Literal["auto"] = "auto",
-        test_noise: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -223,10 +221,9 @@ class InMemoryDataModule(lightning.LightningDataModule):
             ("eval_batch_size", eval_batch_size, 1),
             ("passes_per_epoch", passes_per_epoch, 1),
             ("num_workers", num_workers, 0),
-            ("test_noise", test_noise, 0),
             ("seed", seed, 0),
         ):
-            if not value >= least:
+            if value < least:
                 raise ValueError(f"{name} must be >= {least}, got {value}")
         if device_resident and num_workers:
             if device_resident is True:
@@ -238,7 +235,6 @@ class InMemoryDataModule(lightning.LightningDataModule):
         self.num_workers = num_workers
         self.pin_memory = pin_memory
         self.device_resident = device_resident
-        self.test_noise = test_noise
         self.seed = seed
 
     def _loader(self, data: TensorPairs, *, train: bool) -> BatchLoader:

@@ -169,7 +169,6 @@ class MNISTDataModule(InMemoryDataModule):
             num_workers=num_workers,
             pin_memory=pin_memory,
             device_resident=device_resident,
-            test_noise=test_noise,
             seed=seed,
         )
         if not 0 <= val_size < 60_000:
@@ -177,12 +176,15 @@ class MNISTDataModule(InMemoryDataModule):
         known = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST")
         if dataset not in known:
             raise ValueError(f"dataset must be one of {', '.join(known)}, got {dataset}")
+        if not test_noise >= 0:
+            raise ValueError(f"test_noise must be >= 0, got {test_noise}")
         if std <= 0:
             raise ValueError(f"std must be > 0, got {std}")
         self.data_dir = Path(data_dir)
         self.dataset = dataset
         self.val_size = val_size
         self.stratified = stratified
+        self.test_noise = test_noise
         self.mean = mean
         self.std = std
         self.augment = None if augmentation is None else v2.RandomAffine(**augmentation)

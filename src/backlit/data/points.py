@@ -82,19 +82,21 @@ class PointsDataModule(InMemoryDataModule):
             num_workers=num_workers,
             pin_memory=pin_memory,
             device_resident=device_resident,
-            test_noise=test_noise,
             seed=seed,
         )
         if len(weights) != 2 or not any(weights):
             raise ValueError(f"weights must be two numbers, not both 0, got {list(weights)}")
         if not 0 <= label_noise <= 0.5:
             raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise}")
+        if not test_noise >= 0:
+            raise ValueError(f"test_noise must be >= 0, got {test_noise}")
         self.sizes = (train_size, val_size, test_size)
         self.val_size = val_size
         self.weights = (float(weights[0]), float(weights[1]))
         self.offset = float(offset)
         self.margin = margin
         self.label_noise = label_noise
+        self.test_noise = test_noise
         farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*self.weights)
         # Beyond that, nearly every point that is drawn would be thrown away.
         largest = 0.95 * farthest
