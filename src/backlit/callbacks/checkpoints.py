@@ -200,11 +200,12 @@ class LastCheckpoint(Checkpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Leave the signals as they were, and what came last to whom it concerns."""
         trainer.fit_loop.epoch_loop.__dict__.pop("_broadcast_sigterm_tensor", None)
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for taken, handler in self._before.items():
+            signal.signal(taken, handler)
         self._before = {}
-        if self._signal:
-            signal.raise_signal(self._signal)
+        number, self._signal = self._signal, 0
+        if number:
+            signal.raise_signal(number)
 
 
 def _nothing() -> None:
