@@ -196,8 +196,12 @@ def test_a_signal_ends_a_run_wherever_it_is(
         *["experiment=points", *QUIET, "data.passes_per_epoch=20", "trainer.max_epochs=1", "packages=[tests]"],
         f"+callbacks.signaller={{_target_: tests.test_resume.Signaller, hook: {hook}, number: {int(number)}}}",
     )
-    with pytest.raises(SystemExit) as ended:
-        train(config, tmp_path)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
+    try:
+        with pytest.raises(SystemExit) as ended:
+            train(config, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert ended.value.code == code
     assert Run.read(tmp_path).status == "interrupted"  # type: ignore[union-attr]
 

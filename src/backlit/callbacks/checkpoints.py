@@ -131,7 +131,8 @@ class LastCheckpoint(Checkpoint):
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._take)
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for what runs behind a script
+                    self._before[number] = signal.signal(number, self._take)
         # Lightning asks the first process at every step whether it has got SIGTERM; here each is asked, for both.
         trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
 
