@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 @dataclass
 class LauncherConfig:
-    """What ``hydra.launcher`` can be told, see `backlit.sweep.launch`."""
+    """The keys of ``hydra.launcher``, see `backlit.sweeps.launch.launch`."""
 
     _target_: str = "hydra_plugins.backlit_launcher.BacklitLauncher"
     n_jobs: int = 1
@@ -23,8 +23,8 @@ class BacklitLauncher(Launcher):
     """Runs every job of a sweep as a process of its own.
 
     Args:
-        n_jobs: Jobs that run side by side; -1 is as many as fit.
-        gpus_per_job: GPUs that a job gets; None for what its ``trainer.devices`` asks for.
+        n_jobs: How many jobs run side by side; -1 is as many as fit.
+        gpus_per_job: How many GPUs a job gets; None for what its ``trainer.devices`` asks for.
     """
 
     def __init__(self, n_jobs: int = 1, gpus_per_job: int | None = None) -> None:
@@ -35,9 +35,9 @@ class BacklitLauncher(Launcher):
         """Keep what `launch` needs.
 
         Raises:
-            backlit.entry.ConfigError: If `n_jobs` or `gpus_per_job` is out of its range.
+            backlit.errors.ConfigError: If `n_jobs` or `gpus_per_job` is out of its range.
         """
-        from backlit.run import ConfigError
+        from backlit.errors import ConfigError
 
         if self.n_jobs < 1 and self.n_jobs != -1:
             raise ConfigError([f"hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got {self.n_jobs}"])
@@ -48,8 +48,8 @@ class BacklitLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run the jobs; return what became of each, in their order."""
-        from backlit.sweep import launch
+        """Run the jobs and return their results in their order."""
+        from backlit.sweeps.launch import launch
 
         return launch(
             self.config,

@@ -1,8 +1,7 @@
-"""What is shown, drawn and written while training."""
+"""Progress, pictures and TensorBoard records of a run in training; each callback can be switched off."""
 
-from backlit.callbacks.checkpoints import LastCheckpoint, SafeCheckpointIO
 from backlit.callbacks.pictures import Pictures
 from backlit.callbacks.progress import EpochLines, ProgressBar
 from backlit.callbacks.tensorboard import Histograms, ModelGraph
 
-__all__ = ["EpochLines", "Histograms", "LastCheckpoint", "ModelGraph", "Pictures", "ProgressBar", "SafeCheckpointIO"]
+__all__ = ["EpochLines", "Histograms", "ModelGraph", "Pictures", "ProgressBar"]

@@ -1,4 +1,4 @@
-"""How far a run is, for a person at a terminal and for whoever reads the log."""
+"""The progress of a run, at the terminal and in the log."""
 
 import logging
 from time import monotonic
@@ -11,35 +11,35 @@ log = logging.getLogger(__name__)
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, told about a few steps a second rather than about each.
+    """Lightning's rich progress bar, updated a few times a second rather than at each step.
 
     Args:
-        refresh_rate: Redraws a second.
+        refresh_rate: Redraws per second.
     """
 
     def __init__(self, refresh_rate: int = 5) -> None:
         super().__init__(refresh_rate=refresh_rate)
-        self._told = 0.0
+        self._redrawn_at = 0.0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Tell the bar, if it is time to redraw it or the epoch is over."""
+        """Update the bar if it is time to redraw it or the epoch is over."""
         now = monotonic()
-        if now - self._told >= 1 / self.refresh_rate or trainer.is_last_batch:
-            self._told = now
+        if now - self._redrawn_at >= 1 / self.refresh_rate or trainer.is_last_batch:
+            self._redrawn_at = now
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Show a bar of its own for validation, unless it is over before a bar is drawn."""
+        """Show a separate bar for validation, unless it ends before a bar is drawn."""
         batches = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
         if sum(batches) > 1:
             super().on_validation_batch_start(trainer, pl_module, batch, batch_idx, dataloader_idx)
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
-        """Return what the bar shows: the metrics, not the name of the logger's directory."""
+        """Return the metrics that the bar shows, without the name of the logger's directory."""
         shown: dict[str, Any] = super().get_metrics(trainer, pl_module)
         shown.pop("v_num", None)
         return shown
@@ -57,18 +57,18 @@ class EpochLines(Callback):
         shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/acc")}
         values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
         if trainer.is_global_zero:
-            of = f"/{trainer.max_epochs}" if trainer.max_epochs not in (None, -1) else ""
+            total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
             log.info(
                 "epoch %d%s  step %d  %s  %.1f s",
                 trainer.current_epoch + 1,
-                of,
+                total,
                 trainer.global_step,
                 values,
                 monotonic() - self._begin,
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Say what is trained on what; start the clock, since an epoch that goes on does not start again."""
+        """Log network, data and device; start the clock, since a resumed epoch has no `on_train_epoch_start`."""
         self._begin = monotonic()
         data: Any = getattr(trainer, "datamodule", None)
         sizes = [

@@ -10,10 +10,10 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
 
-def writers(trainer: Trainer) -> list[Any]:
-    """Return the TensorBoard writers of a trainer; none in any process but the first.
+def tensorboard_writers(trainer: Trainer) -> list[Any]:
+    """Return the trainer's TensorBoard writers in the first process, an empty list in the others.
 
-    None either where a process has only a part of the network.
+    Also empty if each process has only a part of the network.
     """
     if not trainer.is_global_zero or isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
         return []
@@ -24,7 +24,7 @@ class Histograms(Callback):
     """Histograms of every parameter and of its gradient.
 
     Args:
-        every_n_steps: Optimizer steps from one record to the next; the first step is recorded too.
+        every_n_steps: Number of optimizer steps between records; the first step is also recorded.
 
     Raises:
         ValueError: If `every_n_steps` is less than 1.
@@ -36,10 +36,10 @@ class Histograms(Callback):
         self.every_n_steps = every_n_steps
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Record, since the gradients are there now."""
+        """Record while the gradients exist."""
         if trainer.global_step % self.every_n_steps:
             return
-        for writer in writers(trainer):
+        for writer in tensorboard_writers(trainer):
             for name, parameter in pl_module.named_parameters():
                 tag = name.removeprefix("net.")
                 writer.add_histogram(f"weights/{tag}", parameter.detach().float(), trainer.global_step)
@@ -56,9 +56,9 @@ class ModelGraph(Callback):
         net = getattr(pl_module, "net", None)
         if shape is None or net is None:
             return
-        for writer in writers(trainer):
+        for writer in tensorboard_writers(trainer):
             example = torch.zeros(1, *shape, device=pl_module.device, dtype=next(net.parameters()).dtype)
             with warnings.catch_warnings():
-                # TensorBoard's writer still traces with torch.jit, which PyTorch calls deprecated.
+                # TensorBoard's writer still traces with torch.jit, which PyTorch has deprecated.
                 warnings.simplefilter("ignore")
                 writer.add_graph(net, example)

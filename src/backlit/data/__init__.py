@@ -1,7 +1,8 @@
-"""What is learned from: one LightningDataModule a data set."""
+"""Data sets as LightningDataModules, and input files for predictions."""
 
-from backlit.data.memory import InMemoryDataModule, TensorPairs
+from backlit.data.memory import InMemoryDataModule
 from backlit.data.mnist import MNISTDataModule
+from backlit.data.pairs import TensorPairs
 from backlit.data.points import PointsDataModule
 
 __all__ = ["InMemoryDataModule", "MNISTDataModule", "PointsDataModule", "TensorPairs"]

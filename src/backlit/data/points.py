@@ -1,4 +1,4 @@
-"""Points in a square and the side of a line on which they lie."""
+"""Points in a square, classified by a line."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -7,7 +7,8 @@ import numpy
 import torch
 from numpy.typing import NDArray
 
-from backlit.data.memory import InMemoryDataModule, TensorPairs
+from backlit.data.memory import InMemoryDataModule
+from backlit.data.pairs import TensorPairs
 
 Floats = NDArray[numpy.float64]
 Integers = NDArray[numpy.int64]
@@ -16,30 +17,30 @@ Integers = NDArray[numpy.int64]
 class PointsDataModule(InMemoryDataModule):
     """Points uniform in [-1, 1]², class 1 where ``weights · point + offset > 0``.
 
-    Batches are ``(points, labels)``: points of shape ``(b, 2)``, float64 until they are given to the
-    network, which gets them in its own dtype; labels of shape ``(b,)``, int64, 0 or 1.
+    Batches are ``(points, labels)``: points of shape ``(b, 2)``, stored as float64 and converted to the network's
+    dtype; labels of shape ``(b,)``, int64, 0 or 1.
 
-    The training points are the first that NumPy's legacy generator draws for `seed`; validation and test points are
-    the next ones of the same stream, so that no point is in two sets.
+    The training points are the first that NumPy's legacy generator draws for `seed`; validation and test points follow
+    in the same stream, so that no point is in two sets.
 
     Args:
         train_size: Number of training points.
         val_size: Number of validation points; 0 for no validation.
         test_size: Number of test points.
-        batch_size: Points an optimizer step sees, over all processes together; None for all of them.
+        batch_size: Number of points per optimizer step, over all processes together; None for all training points.
         weights: Normal vector ``(w0, w1)`` of the line.
         offset: Offset ``b`` of the line ``w0 x + w1 y + b = 0``.
-        margin: No point lies closer to the line than this distance; in the unit of the coordinates.
+        margin: Least distance of a point from the line, in the unit of the coordinates.
         label_noise: Fraction of the training labels that are flipped, in [0, 0.5]; validation and test
-            labels stay true.
+            labels are unchanged.
         test_noise: Standard deviation of the normal noise that moves the test points, in the unit of the coordinates;
-            they keep the labels that they had.
-        eval_batch_size: Points in a validation or test batch, over all processes together.
-        passes_per_epoch: How many times one epoch presents every training point.
-        num_workers: Processes that prepare batches.
+            labels are unchanged.
+        eval_batch_size: Number of points per validation or test batch, over all processes together.
+        passes_per_epoch: How often one epoch presents every training point.
+        num_workers: Number of processes that prepare batches.
         pin_memory: Copy batches through page-locked memory.
-        device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they take at most half of what
-            is free.
+        device_resident: Keep all samples on the device; "auto" does so on a CUDA GPU if they fit in half of its free
+            memory.
         seed: Seeds the points, the flips, the noise and the order.
 
     Raises:
@@ -98,7 +99,7 @@ class PointsDataModule(InMemoryDataModule):
         self.label_noise = label_noise
         self.test_noise = test_noise
         farthest = (sum(abs(w) for w in weights) + abs(offset)) / numpy.hypot(*self.weights)
-        # Beyond that, nearly every point that is drawn would be thrown away.
+        # With a larger margin nearly every drawn point would be rejected.
         largest = 0.95 * farthest
         if not 0 <= margin <= largest:
             raise ValueError(
@@ -122,7 +123,7 @@ class PointsDataModule(InMemoryDataModule):
         """Return `size` points ``(size, 2)`` outside the margin and their labels ``(size,)``."""
         kept = numpy.empty((0, 2))
         while len(kept) < size:
-            # Without a margin every point is kept: exactly as many are drawn as are wanted.
+            # Without a margin every point is kept, so that exactly `size` are drawn: the reference program's stream.
             points = generator.rand(max(size - len(kept), 10_000 if self.margin else 0), 2) * 2 - 1
             distance = numpy.abs(points @ self.weights + self.offset) / numpy.hypot(*self.weights)
             kept = numpy.concatenate([kept, points[distance >= self.margin]])[:size]

@@ -1,45 +1,43 @@
-"""LightningModules for classification: how a step is taken, what is measured, what is recorded."""
+"""The LightningModule for classification: its steps, its metrics, and when they are recorded."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import lightning
 import torch
-import torch.nn.functional as F
-import torchmetrics.classification as metrics
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.aggregation import MaxMetric, MinMetric
 
-from backlit.models.mlp import MLP, Activation, Initialization
+from backlit.models.divergence import finite_losses
 
 Stage = Literal["train", "val", "test"]
 Compile = bool | Literal["reduce-overhead", "max-autotune"]
 
-# What the progress bar shows.
-BAR = ("train/loss", "val/loss", "val/acc")
+# The metrics in the progress bar.
+BAR_METRICS = ("train/loss", "val/loss", "val/acc")
 
 
 class Classifier(lightning.LightningModule):
-    """A network, a loss and metrics; `MulticlassClassifier` and `BinaryClassifier` fill them in.
+    """A network, a loss and metrics; `MulticlassClassifier` and `BinaryClassifier` define them.
 
-    What a step gives (logits, targets, loss) is kept and handed to the metrics in one call at the end of the epoch,
-    since a torchmetrics update a step would cost more than the step. Recorded are
+    Logits, targets and loss of each step are kept, and the metrics are updated once at the end of the epoch, since a
+    torchmetrics update per step would cost more than the step. The module records
 
     - ``train/loss`` every ``trainer.log_every_n_steps`` optimizer steps: the mean over the steps since the last
       record; and ``lr``;
     - ``train/loss_epoch`` and ``train/acc`` every epoch;
-    - ``val/…`` and ``test/…``: loss, acc, f1, auroc, ece; and ``val/acc_best``, ``val/loss_best`` so far.
+    - ``val/…`` and ``test/…``: loss, acc, f1, auroc, ece; and the best so far: ``val/acc_best``, ``val/loss_best``.
 
     Args:
         net: Maps ``(b, ...)`` to ``(b, out_features)``.
-        scores: The metrics of a stage, ``acc`` among them; each takes what `probabilities` gives, and the targets.
-            They are cloned for validation and test.
-        optimizer: Makes the optimizer from the parameters; None for Adam as PyTorch has it.
+        scores: The metrics of a stage, including ``acc``; each is updated with the result of `probabilities` and the
+            targets. They are cloned for validation and test.
+        optimizer: Makes the optimizer from the parameters; None for PyTorch's Adam with its defaults.
         scheduler: Makes Lightning's scheduler config from the optimizer and the total number of optimizer steps
             (see `backlit.models.schedulers`); None for a constant learning rate.
-        compile: Compile the network with `torch.compile`, in this mode if one is named; "reduce-overhead" replays CUDA
-            graphs. Worth it on a GPU.
+        compile: Compile the network with `torch.compile`, in the given mode if it is a string; "reduce-overhead"
+            replays CUDA graphs. Worth it on a GPU.
     """
 
     def __init__(
@@ -54,11 +52,11 @@ class Classifier(lightning.LightningModule):
         self.net = net
         if compile:
             self.net.compile(mode=None if compile is True else compile)
-        # CUDA graphs, which that mode records, write every step's results to the same place.
+        # The CUDA graphs of this mode write every step's results to the same memory.
         self._keeps_copies = compile == "reduce-overhead"
         self.make_optimizer = torch.optim.Adam if optimizer is None else optimizer
         self.make_scheduler = scheduler
-        # Accuracy is what a training curve is read for; the others need a sort of all scores and wait for validation.
+        # A training curve needs only the accuracy; the other metrics sort all scores and are computed in validation.
         self.scores = nn.ModuleDict(
             {
                 "train_": MetricCollection({"acc": scores["acc"].clone()}, prefix="train/"),
@@ -85,7 +83,7 @@ class Classifier(lightning.LightningModule):
         return logits
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Return what the logits mean, in the form that torchmetrics takes."""
+        """Return probabilities for logits, in the shape that torchmetrics expects."""
         raise NotImplementedError
 
     def _step(self, batch: tuple[Tensor, Tensor], stage: Stage) -> Tensor:
@@ -98,12 +96,12 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the mean loss of a batch, shape ``()``; one whose mean over the processes is that of all samples."""
+        """Return the weighted mean loss of a batch, shape ``()``; its mean over processes is that of all samples."""
         loss = self._step(batch, "train")
         if self.trainer.world_size > 1:
-            weigh = getattr(self.trainer.train_dataloader, "weight", None)
-            weight = 1 if weigh is None else weigh(batch_idx)
-            if weight == 0:  # a sample that is there only to take part
+            batch_weight = getattr(self.trainer.train_dataloader, "weight", None)
+            weight = 1 if batch_weight is None else batch_weight(batch_idx)
+            if weight == 0:  # this process has no sample left; the batch keeps it in sync with the others
                 kept, logits, targets = self._steps["train"].pop()
                 self._steps["train"].append((kept, logits[:0], targets[:0]))
             loss = loss * weight
@@ -111,15 +109,15 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Keep what the metrics need."""
+        """Keep logits, targets and loss for the metrics."""
         self._step(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Keep what the metrics need."""
+        """Keep logits, targets and loss for the metrics."""
         self._step(batch, "test")
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """Return what records; callbacks come before those that save, so that a checkpoint has its step's records."""
+        """Return the callback that records; it runs before those that save, so that checkpoints include their step."""
         return [_Recorder()]
 
     def record_step(self) -> None:
@@ -128,7 +126,7 @@ class Classifier(lightning.LightningModule):
         # While gradients accumulate, several batches see the same global_step: only the first may record.
         if every and step % every == 0 and step != self._recorded_at:
             self._recorded_at = step
-            losses = self._require_finite("train/loss", self._losses_since_record)
+            losses = finite_losses(self, "train/loss", self._losses_since_record)
             self._losses_since_record.clear()
             loss = self.trainer.strategy.reduce(losses.mean(), reduce_op="mean")
             assert isinstance(loss, Tensor)
@@ -138,8 +136,8 @@ class Classifier(lightning.LightningModule):
         """Record the epoch's mean loss and its accuracy."""
         self._record(self._measure("train"))
 
-    def measured(self) -> dict[str, Any]:
-        """Return, as plain data, what training has given since the last records."""
+    def metric_state(self) -> dict[str, Any]:
+        """Return the training steps that are not recorded yet, as plain data for a checkpoint."""
         steps, unrecorded = self._steps["train"], self._losses_since_record
         return {
             "steps": [torch.stack([step[0] for step in steps]), *(torch.cat([s[i] for s in steps]) for i in (1, 2))]
@@ -150,21 +148,21 @@ class Classifier(lightning.LightningModule):
             "recorded_at": self._recorded_at,
         }
 
-    def go_on_measuring(self, measured: dict[str, Any]) -> None:
-        """Take up what `measured` has returned."""
-        if measured["steps"] is not None:
-            losses, logits, targets = (part.to(self.device) for part in measured["steps"])
-            sizes = measured["sizes"]
+    def load_metric_state(self, state: dict[str, Any]) -> None:
+        """Restore the state that `metric_state` returned."""
+        if state["steps"] is not None:
+            losses, logits, targets = (part.to(self.device) for part in state["steps"])
+            sizes = state["sizes"]
             self._steps["train"] = list(zip(losses, logits.split(sizes), targets.split(sizes), strict=True))
-        if measured["unrecorded"] is not None:
-            self._losses_since_record = list(measured["unrecorded"].to(self.device))
-        self._recorded_at = measured["recorded_at"]
+        if state["unrecorded"] is not None:
+            self._losses_since_record = list(state["unrecorded"].to(self.device))
+        self._recorded_at = state["recorded_at"]
 
     def on_validation_epoch_end(self) -> None:
         """Record the validation metrics and the best so far."""
         if self._losses_since_record:
-            # So that a diverged training is told by the step where it began, not by what it did to validation.
-            self._require_finite("train/loss", self._losses_since_record)
+            # Divergence is reported with the step where it began, not by its effect on validation.
+            finite_losses(self, "train/loss", self._losses_since_record)
         measured = self._measure("val")
         if measured and not self.trainer.sanity_checking:
             for name in ("acc", "loss"):
@@ -179,20 +177,20 @@ class Classifier(lightning.LightningModule):
         self._record(self._measure("test"))
 
     def _record(self, measured: dict[str, Tensor], **more: float) -> None:
-        """Give what was measured, the same in all processes, to callbacks, progress bar and loggers.
+        """Pass metrics, the same in all processes, to callbacks, progress bar and loggers.
 
-        Directly, as Lightning's LearningRateMonitor does, rather than by `log`: that costs 0.3 to 0.7 ms a value, and
-        counts steps from 0 while training, but from 1 when testing. Here a row has the optimizer steps taken.
+        Done directly, as in Lightning's LearningRateMonitor, since `log` costs 0.3 to 0.7 ms per value and counts steps
+        from 0 in training, but from 1 in testing. Here a row has the number of optimizer steps.
         """
         row = {name: value.item() for name, value in measured.items()}
         self.trainer.callback_metrics.update({name: value.detach().cpu() for name, value in measured.items()})
-        self.trainer.progress_bar_metrics.update({name: row[name] for name in BAR if name in row})
+        self.trainer.progress_bar_metrics.update({name: row[name] for name in BAR_METRICS if name in row})
         if not self.trainer.sanity_checking:
             for logger in self.trainer.loggers:
                 logger.log_metrics(row | more | {"epoch": self.current_epoch}, step=self.global_step)
 
     def _measure(self, stage: Stage) -> dict[str, Tensor]:
-        """Return the mean loss over the samples and the other metrics of the epoch that ends, over all processes."""
+        """Return the mean loss over the samples and the other metrics of the current epoch, over all processes."""
         if not self._steps[stage]:
             return {}
         losses, logits, targets = (list(kept) for kept in zip(*self._steps[stage], strict=True))
@@ -201,7 +199,7 @@ class Classifier(lightning.LightningModule):
         assert isinstance(mean_loss, MeanMetric)
         assert isinstance(scores, MetricCollection)
         sizes = torch.tensor([len(t) for t in targets], device=self.device)
-        mean_loss.update(self._require_finite(f"{stage}/loss", losses), sizes)
+        mean_loss.update(finite_losses(self, f"{stage}/loss", losses), sizes)
         all_logits = torch.cat(logits)
         # bfloat16 has 128 values between 0.5 and 1, too few to rank scores by.
         all_logits = all_logits.to(torch.promote_types(all_logits.dtype, torch.float32))
@@ -213,33 +211,8 @@ class Classifier(lightning.LightningModule):
         scores.reset()
         return {name: loss, **values}
 
-    def _require_finite(self, name: str, losses: list[Tensor]) -> Tensor:
-        """Return the losses as one tensor ``(n,)``.
-
-        Raises:
-            FloatingPointError: If one of them is nan or infinite; it names the step and says what to try.
-        """
-        stacked = torch.stack(losses)
-        finite = torch.isfinite(stacked)
-        if finite.all():
-            return stacked
-        first = int(torch.nonzero(~finite)[0])
-        step, advice = self.global_step, ""
-        if name.startswith("train/"):
-            step -= (len(losses) - 1 - first) // self.trainer.accumulate_grad_batches
-        if self.trainer.optimizers:
-            lr = self.trainer.optimizers[0].param_groups[0]["lr"]
-            advice = f"; try a smaller optimizer.lr (now {lr:g}) or trainer.gradient_clip_val=1"
-            if self.dtype == torch.float16:
-                advice = (
-                    "; float16 ends at 65504, and Adam's eps is 0 in it: try trainer.precision=bf16-true or 32-true"
-                )
-        raise FloatingPointError(
-            f"{name} is {stacked[first].item()} at step {step}, epoch {self.current_epoch}{advice}"
-        )
-
     def configure_optimizers(self) -> Any:
-        """Make the optimizer and, if there is one, the scheduler."""
+        """Return the optimizer, with its scheduler if there is one."""
         optimizer = self.make_optimizer(self.parameters())
         if self.make_scheduler is None:
             return optimizer
@@ -248,133 +221,10 @@ class Classifier(lightning.LightningModule):
 
 
 class _Recorder(lightning.Callback):
-    """Lets a `Classifier` record."""
+    """Makes a `Classifier` record before callbacks save; Lightning calls a module's own hooks after all callbacks."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         pl_module.record_step()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         pl_module.record_epoch()
-
-
-class MulticlassClassifier(Classifier):
-    """An `MLP` that tells several classes apart, trained by cross-entropy.
-
-    Args:
-        in_features: Numbers a sample has.
-        num_classes: Number of classes, >= 2.
-        hidden_sizes: Width of each hidden layer.
-        activation: Applied after every hidden layer.
-        dropout: Probability that a hidden activation is zeroed while training.
-        initialization: How weights start.
-        compile: Compile the network with `torch.compile`.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the scheduler from the optimizer and the number of steps.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_features: int = 784,
-        num_classes: int = 10,
-        hidden_sizes: Sequence[int] = (128, 64),
-        activation: Activation = "relu",
-        dropout: float = 0.0,
-        initialization: Initialization = "default",
-        compile: Compile = False,
-        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
-        scheduler: Callable[..., dict[str, Any]] | None = None,
-    ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be >= 2, got {num_classes}")
-        net = MLP(
-            in_features=in_features,
-            hidden_sizes=hidden_sizes,
-            out_features=num_classes,
-            activation=activation,
-            dropout=dropout,
-            initialization=initialization,
-        )
-        scores = MetricCollection(
-            {
-                "acc": metrics.MulticlassAccuracy(num_classes, average="micro"),
-                "f1": metrics.MulticlassF1Score(num_classes, average="macro"),
-                "auroc": metrics.MulticlassAUROC(num_classes),
-                "ece": metrics.MulticlassCalibrationError(num_classes, n_bins=15),
-            }
-        )
-        super().__init__(net, scores, optimizer, scheduler, compile)
-        self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean cross-entropy in nats of logits ``(b, num_classes)`` for labels ``(b,)``, int64."""
-        return F.cross_entropy(logits, targets)
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the softmax of logits ``(b, num_classes)``, same shape."""
-        return logits.softmax(dim=1)
-
-
-class BinaryClassifier(Classifier):
-    """An `MLP` with one output that tells two classes apart, trained by binary cross-entropy on logits.
-
-    Args:
-        in_features: Numbers a sample has.
-        hidden_sizes: Width of each hidden layer.
-        activation: Applied after every hidden layer.
-        dropout: Probability that a hidden activation is zeroed while training.
-        initialization: How weights start.
-        compile: Compile the network with `torch.compile`.
-        optimizer: Makes the optimizer from the parameters.
-        scheduler: Makes the scheduler from the optimizer and the number of steps.
-
-    Raises:
-        ValueError: If an argument is out of its range.
-    """
-
-    def __init__(
-        self,
-        *,
-        in_features: int = 2,
-        hidden_sizes: Sequence[int] = (4,),
-        activation: Activation = "relu",
-        dropout: float = 0.0,
-        initialization: Initialization = "default",
-        compile: Compile = False,
-        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
-        scheduler: Callable[..., dict[str, Any]] | None = None,
-    ) -> None:
-        net = MLP(
-            in_features=in_features,
-            hidden_sizes=hidden_sizes,
-            out_features=1,
-            activation=activation,
-            dropout=dropout,
-            initialization=initialization,
-        )
-        scores = MetricCollection(
-            {
-                "acc": metrics.BinaryAccuracy(),
-                "f1": metrics.BinaryF1Score(),
-                "auroc": metrics.BinaryAUROC(),
-                "ece": metrics.BinaryCalibrationError(n_bins=15),
-            }
-        )
-        super().__init__(net, scores, optimizer, scheduler, compile)
-        self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return logits of shape ``(b,)`` for inputs of shape ``(b, ...)``; > 0 means class 1."""
-        logits: Tensor = self.net(inputs)
-        return logits.squeeze(1)
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean binary cross-entropy in nats of logits ``(b,)`` for labels ``(b,)``, 0 or 1."""
-        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """Return the probability of class 1, the sigmoid of logits ``(b,)``, same shape."""
-        return logits.sigmoid()

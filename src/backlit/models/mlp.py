@@ -30,16 +30,16 @@ _INITIALIZATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MLP(nn.Module):
-    """Fully connected layers ``fc1``, ``fc2``, … with an activation between them and none behind the last.
+    """Fully connected layers ``fc1``, ``fc2``, … with an activation between them and none after the last.
 
     Args:
-        in_features: Numbers a sample has, all its dimensions multiplied.
+        in_features: Size of a sample, all its dimensions multiplied.
         hidden_sizes: Width of each hidden layer; empty for a linear model.
-        out_features: Numbers that come out for a sample.
+        out_features: Number of outputs per sample.
         activation: Applied after every layer but the last.
         dropout: Probability that a hidden activation is zeroed while training, in [0, 1).
-        initialization: How weight matrices start; biases start at 0 then. ``default`` is what
-            `torch.nn.Linear` does: weights and biases uniform in ±1/√in_features.
+        initialization: Initialization of the weight matrices, with biases 0; ``default`` is that of `torch.nn.Linear`:
+            weights and biases uniform in ±1/√in_features.
 
     Raises:
         ValueError: If an argument is out of its range.

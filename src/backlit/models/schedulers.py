@@ -1,6 +1,6 @@
-"""How the learning rate moves: each function returns what Lightning's ``configure_optimizers`` calls a config.
+"""Learning-rate schedules: each function returns a scheduler config for Lightning's ``configure_optimizers``.
 
-All of them start from the optimizer's own ``lr``, and take the number of optimizer steps of the whole training.
+They start from the optimizer's ``lr``; their argument is the number of optimizer steps of the whole training.
 """
 
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from torch.optim import Optimizer, lr_scheduler
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> dict[str, Any]:
-    """Half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
+    """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
     return _each_step(lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=min_lr))
 
 
 def one_cycle(
     optimizer: Optimizer, total_steps: int, *, warmup_fraction: float = 0.3, div_factor: float = 25.0
 ) -> dict[str, Any]:
-    """Up from ``lr / div_factor`` to ``lr``, then down to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
+    """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
 
     Raises:
         ValueError: If `warmup_fraction` is not in [0, 1].
@@ -30,7 +30,7 @@ def one_cycle(
 
 
 def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float = 0.1) -> dict[str, Any]:
-    """``lr`` times `gamma` at `drops` points that divide the training evenly.
+    """Return ``lr`` times `gamma` at each of `drops` points that divide the training evenly.
 
     Raises:
         ValueError: If `drops` is negative.
@@ -50,7 +50,7 @@ def plateau(
     factor: float = 0.1,
     patience: int = 2,
 ) -> dict[str, Any]:
-    """``lr`` times `factor` when `monitor` has not got better for more than `patience` epochs."""
+    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs."""
     plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
 

@@ -1,0 +1,53 @@
+"""Where the YAML files are, and the values that they compute: ``${backlit.job_name:...}`` and the like.
+
+Importing this registers the resolvers, so that whoever composes a config from `CONFIG_DIR` has them.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+from backlit.config.machine import cpu_threads
+from backlit.text import shorten_numbers
+
+# In a wheel the configs lie in the package, in a checkout at its top.
+_IN_PACKAGE = Path(__file__).parents[1] / "conf"
+CONFIG_DIR = _IN_PACKAGE if _IN_PACKAGE.is_dir() else Path(__file__).parents[3] / "conf"
+
+
+def job_name(number: int, overrides: str) -> str:
+    """Return the name of a job's directory: its number and the overrides that are particular to it.
+
+    It has no character that means something to Hydra, so that it can be typed as a value: ``run=...``.
+    """
+    name = re.sub(r"\[(.*?)\]", lambda match: match[1].replace(",", "-"), shorten_numbers(overrides))
+    name = re.sub(r"[^\w.+-]+", "-", name.replace("=", "_").replace(",", "+")).strip("-+")
+    return f"{number}_{name[:120]}" if name else str(number)
+
+
+def values_around(value: float) -> str:
+    """Return seven values around `value`, two a decade, as Hydra's override grammar lists them."""
+    return ",".join(f"{value * 10 ** (half_decades / 2):.2g}" for half_decades in range(-3, 4))
+
+
+def resolve_n_jobs(n_jobs: int) -> int:
+    """Return how many jobs run side by side: -1 stands for as many as there are threads."""
+    return n_jobs if n_jobs > 0 else cpu_threads()
+
+
+def offer_run_data(node: dict[str, Any], precision: str) -> None:
+    """Make a run's own data the option ``data=of_run``, and its precision the default, for conf/evaluate.yaml.
+
+    Hydra keeps one store for the whole process, so that the last run that was offered is the one that counts.
+    """
+    ConfigStore.instance().store(group="data", name="of_run", node=node)
+    OmegaConf.register_new_resolver("backlit.precision", lambda: precision, replace=True)
+
+
+OmegaConf.register_new_resolver("backlit.job_name", job_name, replace=True)
+OmegaConf.register_new_resolver("backlit.around", values_around, replace=True)
+OmegaConf.register_new_resolver("backlit.at_once", resolve_n_jobs, replace=True)
+offer_run_data({}, "32-true")

@@ -1,0 +1,98 @@
+"""What a stranger's config may name: parts of a run by backlit, Lightning and torch; nothing else that runs code."""
+
+import logging
+import pkgutil
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch.optim import Optimizer
+
+log = logging.getLogger(__name__)
+
+_KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+_PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer)
+
+
+def trusted_node(config: DictConfig, name: str, packages: Sequence[str]) -> dict[str, Any]:
+    """Return a node of a config that a stranger may have written, if it names nothing but what is allowed.
+
+    Args:
+        config: The whole config.
+        name: ``model`` or ``data``.
+        packages: Packages that it may name beside backlit, lightning and torch; no other is imported.
+
+    Raises:
+        ValueError: If it names another package, or a class of another kind.
+    """
+    node = plain_node(config, name)
+    if problem := next(untrusted_targets(node, name, packages), None):
+        raise ValueError(problem)
+    kind = _KINDS[name]
+    cls = pkgutil.resolve_name(node["_target_"])
+    if isinstance(cls, type) and not issubclass(cls, kind):
+        raise ValueError(f"{name}._target_ must be a {kind.__name__}, got {node['_target_']}")
+    return node
+
+
+def plain_node(config: DictConfig, name: str) -> dict[str, Any]:
+    """Return a node of a config as plain data without interpolations.
+
+    Raises:
+        ValueError: If it cannot be resolved.
+    """
+    try:
+        node = OmegaConf.to_container(config, resolve=True)[name]  # type: ignore[index,call-overload]
+    except (OmegaConfBaseException, KeyError) as error:
+        raise ValueError(f"{name} of the run's config cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ValueError(f"{name} must have a _target_ in the run's config, got {node!r}")
+    if "${" in repr(node):
+        raise ValueError(f"{name} of the run's config must have no interpolation within another one")
+    return node
+
+
+def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each ``_target_`` that must not be called unless the reader trusts its package.
+
+    Without that, a config may name classes of backlit, lightning and torch that are parts of a run, and backlit's
+    schedulers: none of them takes code, or opens a file that may hold code.
+
+    Args:
+        node: What Hydra would instantiate.
+        path: Its place in the config.
+        packages: Packages that the reader trusts; nothing of any other is imported.
+    """
+    if "${" in repr(node):  # Hydra would resolve what was escaped
+        yield "the config of this run must have no interpolation within another one"
+    for place, target_node in iter_targets(node, path):
+        target = target_node["_target_"]
+        package = str(target).split(".")[0]
+        if package in packages:
+            continue
+        if package not in ("backlit", "lightning", "torch"):
+            yield f"{place} of this run wants {target}, not backlit's; if you trust that code: packages=[{package}]"
+            continue
+        try:
+            found = pkgutil.resolve_name(str(target))
+        except (ImportError, ValueError, AttributeError) as error:
+            yield f"{place} of this run wants {target}, which cannot be imported: {error}"
+            continue
+        is_part = isinstance(found, type) and issubclass(found, _PARTS)
+        if not is_part and getattr(found, "__module__", "") != "backlit.models.schedulers":
+            yield f"{place} of this run wants {target}, which is no part of a run"
+
+
+def iter_targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the place and the content of every node that will be instantiated, those in lists included."""
+    if isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from iter_targets(child, f"{path}[{index}]")
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield path, node
+        for key, child in node.items():
+            yield from iter_targets(child, f"{path}.{key}" if path else str(key))

@@ -1,0 +1,40 @@
+"""Image files as images like MNIST's."""
+
+from typing import BinaryIO
+
+import numpy
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+
+def read_image(stream: BinaryIO, height: int, width: int) -> NDArray[numpy.uint8]:
+    """Return any image as a grey uint8 image of shape ``(height, width)``.
+
+    Transparent pixels become white if the others are dark on average, black if they are bright. Images of more than
+    8 bits are stretched from their darkest to their brightest pixel. Images of another aspect ratio are padded with
+    the median pixel of their border.
+
+    Raises:
+        Exception: Any exception of PIL, if the file is damaged or not an image.
+    """
+    opened = Image.open(stream)
+    opened.draft("L", (4 * width, 4 * height))  # a photo's JPEG need not be decoded at its full size
+    image = ImageOps.exif_transpose(opened)
+    if image.mode[0] in "IF":
+        values = numpy.asarray(image, numpy.float64)
+        scaled = (values - values.min()) * (255 / max(values.max() - values.min(), 1e-300))
+        image = Image.fromarray(scaled.round().astype(numpy.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha, image = image.getchannel("A"), image.convert("L")
+        is_bright = numpy.average(numpy.asarray(image), weights=numpy.asarray(alpha) + 1e-9) > 127
+        image = Image.composite(image, Image.new("L", image.size, 0 if is_bright else 255), alpha)
+    image = image.convert("L")
+    padding = 0 if image.width == image.height else int(border_median(numpy.asarray(image)[None])[0])
+    return numpy.asarray(ImageOps.pad(image, (width, height), color=padding))
+
+
+def border_median(images: NDArray[numpy.uint8]) -> NDArray[numpy.float64]:
+    """Return the median of the pixels at the border of images ``(b, h, w)``, shape ``(b,)``."""
+    border = [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]]
+    return numpy.asarray(numpy.median(numpy.concatenate(border, 1), axis=1))

@@ -1,0 +1,51 @@
+"""Input files named on the command line, and their content; ``-`` is stdin."""
+
+import functools
+import glob
+import io
+import os
+from collections.abc import Iterable
+from typing import BinaryIO
+
+from PIL import Image
+
+from backlit.errors import ConfigError
+
+
+def find_files(names: Iterable[str]) -> list[str]:
+    """Return files, sorted for each name: the file itself, a directory's images, or a pattern's matches.
+
+    Raises:
+        ConfigError: If no file matches a name.
+    """
+    files: list[str] = []
+    for name in names:
+        found = [name] if name == "-" or os.path.isfile(name) else []
+        if os.path.isdir(name):
+            Image.init()
+            suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+            inside = glob.iglob(os.path.join(glob.escape(name), "*"))
+            found = sorted(file for file in inside if os.path.splitext(file)[1].lower() in suffixes)
+        elif not found:
+            found = sorted(file for file in glob.iglob(name, recursive=True) if os.path.isfile(file))
+        if not found:
+            what = "has no images" if os.path.isdir(name) else "does not exist and matches nothing"
+            raise ConfigError([f"input must be files, a directory of images, or -, got {name}, which {what}"])
+        files += found
+    return files
+
+
+def open_input(file: str) -> BinaryIO:
+    """Return an open file, or the content of stdin, which can be opened several times."""
+    return io.BytesIO(_read_stdin()) if file == "-" else open(file, "rb")
+
+
+def printable_name(file: str) -> str:
+    """Return a file's name with a replacement for bytes that are not text."""
+    return os.fsencode(file).decode(errors="replace")
+
+
+@functools.cache
+def _read_stdin() -> bytes:
+    with open(0, "rb", closefd=False) as stream:
+        return stream.read()

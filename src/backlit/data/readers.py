@@ -1,0 +1,171 @@
+"""Reads images and points from files, a batch at a time, in the form in which data modules store samples."""
+
+import contextlib
+import csv
+import gzip
+import itertools
+import math
+import struct
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy
+import torch
+from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
+from torch import Tensor
+
+from backlit.data.images import border_median, read_image
+from backlit.data.input_files import open_input, printable_name
+from backlit.errors import ConfigError
+
+# One row per sample of a batch: the columns that describe the sample in the predictions, by name.
+Rows = list[dict[str, Any]]
+
+
+class Reader:
+    """Reads images or points from files, a batch at a time.
+
+    Args:
+        shape: Shape of a sample: ``(1, h, w)`` for images, ``(2,)`` for points.
+        batch_size: Number of samples per batch.
+        invert: Whether to invert image files, which are dark on light, since the networks expect light on dark; None to
+            decide by their borders.
+    """
+
+    def __init__(self, shape: tuple[int, ...], batch_size: int, *, invert: bool | None = None) -> None:
+        self.shape = shape
+        self.batch_size = batch_size
+        self.invert = invert
+        self.reads_images = len(shape) == 3
+        self.inverted = self.skipped = 0
+
+    def batches(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield batches: one row per sample; uint8 images of shape ``(b, 1, h, w)`` or float64 points ``(b, 2)``.
+
+        A file that cannot be read is reported on stderr, counted in `skipped`, and skipped.
+
+        Raises:
+            ConfigError: If a file is readable, but its samples do not fit the run.
+        """
+        for is_array, group in itertools.groupby(files, self._is_array):
+            while not is_array and (chunk := list(itertools.islice(group, self.batch_size))):
+                yield from self._images(chunk)
+            for file in group:
+                try:
+                    yield from self._array(file) if self.reads_images or file.endswith(".npy") else self._csv(file)
+                except ConfigError:
+                    raise
+                except (OSError, ValueError, TypeError, EOFError, struct.error, zlib.error) as error:
+                    self._skip(file, error)
+
+    def _is_array(self, file: str) -> bool:
+        """Return whether a file is an array of samples rather than one image."""
+        if not self.reads_images or file.endswith(".npy"):
+            return True
+        if file.endswith((".png", ".jpg", ".jpeg")):  # most files; they are opened once
+            return False
+        with contextlib.suppress(OSError), open_input(file) as stream:
+            return stream.read(2) in (b"\0\0", b"\x1f\x8b", b"\x93N")
+        return False
+
+    def _skip(self, file: str, error: Exception) -> None:
+        reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
+        print(f"error: {file} cannot be read: {reason}", file=sys.stderr)
+        self.skipped += 1
+
+    def _images(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
+        # One thread: two threads on two cores need longer to read 10,000 small PNG files.
+        read: list[tuple[str, NDArray[numpy.uint8]]] = []
+        for file in files:
+            try:
+                with open_input(file) as stream:
+                    read.append((printable_name(file), read_image(stream, *self.shape[1:])))
+            except UnidentifiedImageError:
+                self._skip(file, ValueError("it is no image"))
+            except Exception as error:  # for a damaged file, PIL raises errors of any kind
+                self._skip(file, error)
+        if read:
+            images = numpy.stack([image for _, image in read])
+            if self.invert is None:
+                border = border_median(images)
+                inverted = (border > 127) & (border > images.mean((1, 2)))  # MNIST is bright on dark
+            else:
+                inverted = numpy.full(len(images), self.invert)
+            images[inverted] = 255 - images[inverted]
+            self.inverted += int(inverted.sum())
+            rows = [{"source": read[i][0], "inverted": bool(inverted[i])} for i in range(len(read))]
+            yield rows, torch.from_numpy(images).unsqueeze(1)
+
+    def _array(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield the batches of an array in NumPy's or MNIST's (IDX) format, which may be gzipped."""
+        with open_input(file) as stream:
+            magic = stream.read(2)
+            stream.seek(0)
+            if magic == b"\x93N":
+                array = numpy.load(stream) if file == "-" else numpy.load(file, mmap_mode="r")
+                for start in range(0, len(array), self.batch_size):
+                    yield self._part(file, start, array[start : start + self.batch_size])
+                return
+            unpacked: Any = gzip.GzipFile(fileobj=stream) if magic == b"\x1f\x8b" else stream
+            zeros, kind, dimensions = struct.unpack(">HBB", unpacked.read(4))
+            if zeros or kind != 8 or not dimensions:
+                raise ValueError("it is no image, no NumPy file and no IDX file of bytes")
+            count, *shape = struct.unpack(f">{dimensions}I", unpacked.read(4 * dimensions))
+            for start in range(0, count, self.batch_size):
+                size = min(self.batch_size, count - start) * math.prod(shape)
+                if len(content := unpacked.read(size)) < size:
+                    raise ValueError(f"it ends too soon; the samples before {file}[{start}] are predicted")
+                yield self._part(file, start, numpy.frombuffer(content, numpy.uint8).reshape(-1, *shape))
+
+    def _part(self, file: str, start: int, part: NDArray[Any]) -> tuple[Rows, Tensor]:
+        """Return the rows of samples, which start at index `start` of a file, and the samples as stored."""
+        fits = [self.shape, self.shape[1:], (math.prod(self.shape),)] if self.reads_images else [self.shape]
+        if part.shape[1:] not in fits or part.dtype.kind not in "uif":
+            rule = f"numbers in samples of shape {' or '.join(map(str, fits))}"
+            raise ConfigError([f"{file} must have {rule} for this run, got {part.dtype} {part.shape[1:]}"])
+        if not self.reads_images:
+            points = part.astype(numpy.float64).tolist()
+            for index, point in enumerate(points):
+                if not all(map(math.isfinite, point)):
+                    raise ConfigError([f"{file}[{start + index}] must be two finite numbers, got {point}"])
+            return [{"x": x, "y": y} for x, y in points], torch.tensor(points, dtype=torch.float64)
+        if part.dtype != numpy.uint8:
+            highest = 1 if part.dtype.kind == "f" else 255
+            if not (part.min() >= 0 and part.max() <= highest):
+                rule = "integers from 0 to 255, or floats from 0 to 1"
+                raise ConfigError([f"{file} must have {rule}, got {part.dtype} from {part.min()} to {part.max()}"])
+            part = (part * (255 / highest)).round().astype(numpy.uint8)
+        rows = [{"source": f"{printable_name(file)}[{start + i}]", "inverted": False} for i in range(len(part))]
+        return rows, torch.from_numpy(numpy.array(part)).reshape(-1, *self.shape)
+
+    def _csv(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
+        """Yield the batches of points in a CSV file, with or without a header."""
+
+        def points(lines: Any) -> Iterator[list[float]]:
+            for fields in filter(None, lines):
+                point = [_number(field) for field in fields]
+                if lines.line_num == 1 and point == [None, None]:
+                    continue  # a header
+                values = [value for value in point if value is not None and math.isfinite(value)]
+                if not len(point) == len(values) == 2:
+                    rule = f"{file}, line {lines.line_num}, must be two finite numbers, x and y"
+                    raise ConfigError([f"{rule}, got {','.join(fields)[:60]!r}"])
+                yield values
+
+        with open(0 if file == "-" else file, newline="", encoding="utf-8-sig", closefd=file != "-") as stream:
+            left = points(csv.reader(stream))
+            try:
+                while chunk := list(itertools.islice(left, self.batch_size)):
+                    yield [{"x": x, "y": y} for x, y in chunk], torch.tensor(chunk, dtype=torch.float64)
+            except (UnicodeDecodeError, csv.Error):
+                raise ConfigError([f"{file} must be points for this run, as CSV or .npy, got no text"]) from None
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

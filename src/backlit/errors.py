@@ -1,0 +1,26 @@
+"""Errors that a command reports in one line, without a traceback."""
+
+from collections.abc import Sequence
+
+
+class ConfigError(ValueError):
+    """The user's input is wrong; nothing was started; exit code 2.
+
+    Args:
+        problems: One line each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+
+
+class RerunDiffersError(Exception):
+    """A repeated run came out differently; the log names the differences; exit code 1."""
+
+
+class JobError(Exception):
+    """A job of a sweep has failed; the sweep's summary gives the reason; exit code 1."""
+
+
+class RankError(Exception):
+    """Another process of the run has ended or does not answer; exit code 1."""

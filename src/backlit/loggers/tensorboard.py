@@ -1,0 +1,87 @@
+"""TensorBoard's event file, with the session that its HParams tab lists."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import loggers
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from torch.utils.tensorboard.summary import hparams
+
+from backlit.text import flatten
+
+# The session's end is a file of its own, so that a run that is resumed can take it away.
+_END = ".end"
+
+
+class TensorBoardLogger(loggers.TensorBoardLogger):
+    """Lightning's, with one event file for the whole run and no ``hparams.yaml`` beside it.
+
+    Args:
+        save_dir: The run directory; the events go to its ``tensorboard/``.
+        purge_step: The optimizer step from which on TensorBoard forgets the events of an earlier attempt.
+    """
+
+    def __init__(self, save_dir: str, purge_step: int | None = None) -> None:
+        more: dict[str, Any] = {} if purge_step is None else {"purge_step": purge_step}
+        super().__init__(save_dir, name="", version="tensorboard", default_hp_metric=False, flush_secs=5, **more)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Do nothing: Lightning calls this at every record, and the writer flushes every five seconds."""
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Write what is buffered; closing here, after training, would open a second file for testing."""
+        self.experiment.flush()
+
+    @rank_zero_only
+    def begin_session(self, hyperparameters: Mapping[str, Any]) -> None:
+        """Record for HParams what the run is trained with.
+
+        There is no list of columns: TensorBoard then shows all hyperparameters and metrics that any of its runs has,
+        whereas it takes such a list from one run for all.
+
+        Args:
+            hyperparameters: Names to values; nested ones get names like ``optimizer/lr``.
+        """
+        for path in Path(self.log_dir).glob(f"*{_END}"):
+            path.unlink()  # of the previous attempt; TensorBoard would believe the first one
+        # TensorBoard lists numbers and texts.
+        flat = {
+            name: value if isinstance(value, bool | int | float | str) else str(value)
+            for name, value in flatten(hyperparameters, "/").items()
+        }
+        _, session_start, _ = hparams(flat, {})  # type: ignore[no-untyped-call]
+        self.experiment.file_writer.add_summary(session_start)
+
+    @rank_zero_only
+    def end_session(self, status: str) -> None:
+        """End the event file, and record for HParams how the run ended: completed, failed or interrupted."""
+        self.experiment.close()
+        write_session_end(Path(self.log_dir), status)
+
+
+def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what HParams lists of a run's config, which is plain data."""
+    trainer = ("max_epochs", "accelerator", "devices", "precision", "accumulate_grad_batches", "gradient_clip_val")
+    chosen: dict[str, Any] = {
+        group: {key: value for key, value in config[group].items() if not key.startswith("_")}
+        for group in ("data", "model", "optimizer", "scheduler")
+    }
+    return chosen | {"seed": config["seed"], "trainer": {name: config["trainer"].get(name) for name in trainer}}
+
+
+def write_session_end(directory: Path, status: str) -> None:
+    """Record for TensorBoard's HParams, in a file of its own, how the run that logged to `directory` ended."""
+    code = api_pb2.Status.STATUS_SUCCESS if status == "completed" else api_pb2.Status.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=code, end_time_secs=time.time())
+    described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+    value = summary_pb2.Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described)
+    writer = EventFileWriter(str(directory), filename_suffix=_END)
+    writer.add_event(event_pb2.Event(wall_time=time.time(), summary=summary_pb2.Summary(value=[value])))
+    writer.close()

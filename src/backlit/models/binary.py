@@ -1,0 +1,75 @@
+"""Classification into two classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchmetrics.classification as metrics
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from backlit.models.classifier import Classifier, Compile
+from backlit.models.mlp import MLP, Activation, Initialization
+
+
+class BinaryClassifier(Classifier):
+    """An `MLP` with one output that distinguishes two classes, trained by binary cross-entropy on logits.
+
+    Args:
+        in_features: Size of a sample.
+        hidden_sizes: Width of each hidden layer.
+        activation: Applied after every hidden layer.
+        dropout: Probability that a hidden activation is zeroed while training.
+        initialization: Initialization of the weights.
+        compile: Compile the network with `torch.compile`.
+        optimizer: Creates the optimizer from the parameters.
+        scheduler: Creates the scheduler from the optimizer and the number of steps.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: int = 2,
+        hidden_sizes: Sequence[int] = (4,),
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        initialization: Initialization = "default",
+        compile: Compile = False,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., dict[str, Any]] | None = None,
+    ) -> None:
+        net = MLP(
+            in_features=in_features,
+            hidden_sizes=hidden_sizes,
+            out_features=1,
+            activation=activation,
+            dropout=dropout,
+            initialization=initialization,
+        )
+        scores = MetricCollection(
+            {
+                "acc": metrics.BinaryAccuracy(),
+                "f1": metrics.BinaryF1Score(),
+                "auroc": metrics.BinaryAUROC(),
+                "ece": metrics.BinaryCalibrationError(n_bins=15),
+            }
+        )
+        super().__init__(net, scores, optimizer, scheduler, compile)
+        self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits of shape ``(b,)`` for inputs of shape ``(b, ...)``; > 0 means class 1."""
+        logits: Tensor = self.net(inputs)
+        return logits.squeeze(1)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean binary cross-entropy in nats of logits ``(b,)`` for labels ``(b,)``, 0 or 1."""
+        return F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the probability of class 1, the sigmoid of logits ``(b,)``, same shape."""
+        return logits.sigmoid()

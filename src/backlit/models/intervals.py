@@ -1,0 +1,81 @@
+"""Confidence intervals of metrics, for the whole test set and for each class."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchmetrics.classification as metrics
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.wrappers import BootStrapper
+
+from backlit.models.classifier import Classifier
+from backlit.models.probabilities import class_probabilities
+
+
+def bootstrap_intervals(
+    model: Classifier, probabilities: Tensor, targets: Tensor, resamples: int
+) -> dict[str, tuple[float, float]]:
+    """Return 95 % intervals of the test metrics: percentiles over bootstrap samples (Efron, 1979) of the test set.
+
+    Args:
+        model: The model whose test metrics are computed.
+        probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+        targets: Shape ``(n,)``.
+        resamples: Number of bootstrap samples, each of n drawn with replacement; 0 for no intervals.
+    """
+    scores = model.scores["test_"]
+    assert isinstance(scores, MetricCollection)
+    return {
+        f"test/{name}": (bounds[0].item(), bounds[1].item())
+        for name, metric in scores.items(keep_base=True)
+        if (bounds := bootstrap_bounds(metric, probabilities, targets, resamples)) is not None
+    }
+
+
+def bootstrap_bounds(metric: Metric, probabilities: Tensor, targets: Tensor, resamples: int) -> Tensor | None:
+    """Return the 2.5th and 97.5th percentile of a metric over bootstrap samples: shape ``(2, ...)``.
+
+    Return None for 0 samples. The samples depend on torch's global generator.
+    """
+    if not resamples:
+        return None
+    metric = metric.clone().cpu()
+    metric.reset()
+    bootstrap = BootStrapper(
+        metric, num_bootstraps=resamples, mean=False, std=False, raw=True, sampling_strategy="multinomial"
+    )
+    bootstrap.update(probabilities, targets)
+    values = bootstrap.compute()["raw"]
+    return values.quantile(torch.tensor([0.025, 0.975], dtype=values.dtype), dim=0)
+
+
+def class_metrics(probabilities: Tensor, targets: Tensor, names: Sequence[str], resamples: int) -> list[dict[str, Any]]:
+    """Return precision, recall and F1 score of each class, with their 95 % intervals, and the number of its samples.
+
+    Args:
+        probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+        targets: Shape ``(n,)``.
+        names: The names of the classes.
+        resamples: Number of bootstrap samples; 0 for no intervals.
+    """
+    probabilities = class_probabilities(probabilities)
+    count = probabilities.shape[1]
+    kinds: dict[str, Metric] = {
+        "precision": metrics.MulticlassPrecision(count, average="none"),
+        "recall": metrics.MulticlassRecall(count, average="none"),
+        "f1": metrics.MulticlassF1Score(count, average="none"),
+    }
+    values = {kind: metric(probabilities, targets) for kind, metric in kinds.items()}
+    bounds = {kind: bootstrap_bounds(metric, probabilities, targets, resamples) for kind, metric in kinds.items()}
+    support = torch.bincount(targets, minlength=count)
+    rows: list[dict[str, Any]] = []
+    for number, name in enumerate(names):
+        row: dict[str, Any] = {"class": name, "samples": int(support[number])}
+        for kind in kinds:
+            row[kind] = values[kind][number].item()
+            low_high = bounds[kind]
+            if low_high is not None:
+                row[f"{kind}_interval"] = tuple(low_high[:, number].tolist())
+        rows.append(row)
+    return rows

@@ -1,0 +1,74 @@
+"""Classification into several classes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torchmetrics.classification as metrics
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from backlit.models.classifier import Classifier, Compile
+from backlit.models.mlp import MLP, Activation, Initialization
+
+
+class MulticlassClassifier(Classifier):
+    """An `MLP` that distinguishes several classes, trained by cross-entropy.
+
+    Args:
+        in_features: Size of a sample.
+        num_classes: Number of classes, >= 2.
+        hidden_sizes: Width of each hidden layer.
+        activation: Applied after every hidden layer.
+        dropout: Probability that a hidden activation is zeroed while training.
+        initialization: Initialization of the weights.
+        compile: Compile the network with `torch.compile`.
+        optimizer: Creates the optimizer from the parameters.
+        scheduler: Creates the scheduler from the optimizer and the number of steps.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_features: int = 784,
+        num_classes: int = 10,
+        hidden_sizes: Sequence[int] = (128, 64),
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        initialization: Initialization = "default",
+        compile: Compile = False,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = None,
+        scheduler: Callable[..., dict[str, Any]] | None = None,
+    ) -> None:
+        if num_classes < 2:
+            raise ValueError(f"num_classes must be >= 2, got {num_classes}")
+        net = MLP(
+            in_features=in_features,
+            hidden_sizes=hidden_sizes,
+            out_features=num_classes,
+            activation=activation,
+            dropout=dropout,
+            initialization=initialization,
+        )
+        scores = MetricCollection(
+            {
+                "acc": metrics.MulticlassAccuracy(num_classes, average="micro"),
+                "f1": metrics.MulticlassF1Score(num_classes, average="macro"),
+                "auroc": metrics.MulticlassAUROC(num_classes),
+                "ece": metrics.MulticlassCalibrationError(num_classes, n_bins=15),
+            }
+        )
+        super().__init__(net, scores, optimizer, scheduler, compile)
+        self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy in nats of logits ``(b, num_classes)`` for labels ``(b,)``, int64."""
+        return F.cross_entropy(logits, targets)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Return the softmax of logits ``(b, num_classes)``, same shape."""
+        return logits.softmax(dim=1)

@@ -1,0 +1,111 @@
+"""Predictions for samples from files, batch by batch."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TextIO
+
+from torch import Tensor
+
+from backlit.data import InMemoryDataModule
+from backlit.data.readers import Reader, Rows
+from backlit.models.classifier import Classifier
+from backlit.models.probabilities import class_probabilities, predict_probabilities
+
+# How many samples are kept, for a table and a picture.
+MOST_IMAGES, MOST_POINTS = 100, 10_000
+
+
+@dataclass
+class Predictions:
+    """The number of samples of each class, and the first samples.
+
+    Args:
+        counts: Number of samples by class name.
+        rows: One per sample, with its class.
+        inputs: The same samples as batches ``(b, ...)``, as the data set stores them.
+        confidences: The probability of the class of each sample.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    rows: Rows = field(default_factory=list)
+    inputs: list[Tensor] = field(default_factory=list)
+    confidences: list[float] = field(default_factory=list)
+
+
+class Predictor:
+    """Predicts the classes of stored inputs.
+
+    Args:
+        model: The network.
+        datamodule: Prepares the inputs, and names the classes if they have names.
+        batch_size: Number of samples per forward pass.
+    """
+
+    def __init__(self, model: Classifier, datamodule: InMemoryDataModule, batch_size: int) -> None:
+        self.model = model
+        self.datamodule = datamodule
+        self.batch_size = batch_size
+        self.labels = [str(name).split(" - ")[0] for name in getattr(datamodule, "classes", [])]
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Return the probability of each class, shape ``(n, num_classes)``, for stored inputs ``(n, ...)``."""
+        found = predict_probabilities(self.model, self.datamodule, inputs, batch_size=self.batch_size)
+        return class_probabilities(found)
+
+    def predict_files(
+        self, reader: Reader, files: Sequence[str], output: TextIO | None, format: Literal["csv", "jsonl"]
+    ) -> Predictions:
+        """Predict the samples of files, write the predictions to `output`, and return the counts and the first samples.
+
+        Args:
+            reader: Reads the files.
+            files: Their names.
+            output: Receives one line per sample, and a header in CSV; None for no output.
+            format: Of the output.
+
+        Raises:
+            ConfigError: If a file does not fit the reader.
+            OSError: If the output cannot be written.
+        """
+        predictions = Predictions()
+        most = MOST_IMAGES if reader.reads_images else MOST_POINTS
+        for rows, inputs in reader.batches(files):
+            probabilities = self.probabilities(inputs)
+            for row, values in zip(rows, class_columns(probabilities, self.labels), strict=True):
+                row |= values
+            if output and format == "jsonl":
+                output.writelines(json.dumps(row) + "\n" for row in rows)
+            elif output:
+                header = [] if predictions.counts else [rows[0]]
+                csv.writer(output, lineterminator="\n").writerows([*header, *(row.values() for row in rows)])
+            if (room := most - len(predictions.rows)) > 0:
+                predictions.rows += rows[:room]
+                predictions.inputs.append(inputs[:room])
+                predictions.confidences += probabilities[:room].amax(1).tolist()
+            predictions.counts.update(str(row["class"]) for row in rows)
+        if output:
+            output.flush()
+        return predictions
+
+
+def class_columns(probabilities: Tensor, labels: Sequence[str]) -> Rows:
+    """Return the class and the probability of each sample, and the second class if there are more than two.
+
+    Args:
+        probabilities: Shape ``(b, num_classes)``.
+        labels: The names of the classes; empty for their numbers.
+    """
+    names: list[Any] = [*labels] or [*range(probabilities.shape[1])]
+    best = probabilities.topk(2)
+    columns: Rows = []
+    for values, (first, second) in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        high, low = (float(f"{value:.6g}") for value in values)
+        if len(names) == 2:
+            columns.append({"class": names[first], f"probability_of_{names[1]}": high if first == 1 else low})
+        else:
+            runner_up = {"runner_up": names[second], "runner_up_probability": low}
+            columns.append({"class": names[first], "probability": high, **runner_up})
+    return columns

@@ -1,0 +1,66 @@
+"""How probabilities relate to outcomes: calibration, ROC, precision and recall."""
+
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
+
+
+def draw_calibration(probabilities: Tensor, targets: Tensor, bins: int = 15) -> Figure:
+    """Return a figure of the accuracy at each confidence, over a histogram of the confidence.
+
+    Args:
+        probabilities: Shape ``(n, num_classes)``.
+        targets: Shape ``(n,)``.
+        bins: Number of bins, of equal width, as for the expected calibration error.
+    """
+    confidence, predicted = probabilities.max(1)
+    right = (predicted == targets).double()
+    edges = torch.linspace(0, 1, bins + 1)
+    index = torch.bucketize(confidence, edges[1:-1])
+    counts = torch.bincount(index, minlength=bins).double()
+    filled = counts > 0
+    mean_confidence = (torch.bincount(index, confidence.double(), bins) / counts)[filled]
+    accuracy = (torch.bincount(index, right, bins) / counts)[filled]
+    figure = Figure(figsize=(5.5, 6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect calibration")
+    above.plot(mean_confidence.numpy(), accuracy.numpy(), marker="o", label="the network")
+    above.set(ylabel="accuracy", title=f"Calibration: {len(targets):,} samples, {bins} bins")
+    above.legend()
+    below.bar(edges[:-1].numpy(), counts.numpy(), width=1 / bins, align="edge", edgecolor="white")
+    below.set(xlabel="probability of the predicted class", ylabel="samples", yscale="log", xlim=(0, 1))
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def draw_roc(probabilities: Tensor, targets: Tensor, names: Sequence[str]) -> Figure:
+    """Return a figure of ROC and precision-recall curves: of class 1, or of each of several classes against the others.
+
+    Args:
+        probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+        targets: Shape ``(n,)``.
+        names: The names of the classes.
+    """
+    scores_by_class = {1: probabilities} if probabilities.ndim == 1 else dict(enumerate(probabilities.T))
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for number, scores in scores_by_class.items():
+        is_class = (targets == number).long()
+        if not 0 < int(is_class.sum()) < len(targets):
+            continue  # no curve
+        false_positives, true_positives, _ = binary_roc(scores, is_class)
+        precision, recall, _ = binary_precision_recall_curve(scores, is_class)
+        label = names[number].split(" - ")[0]
+        left.plot(false_positives.numpy(), true_positives.numpy(), label=label)
+        right.plot(recall.numpy(), precision.numpy(), label=label)
+    left.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+    right.set(xlabel="recall", ylabel="precision", title="Precision and recall")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    if left.get_legend_handles_labels()[0]:
+        right.legend(title="class", fontsize=8, loc="lower left")
+    return figure

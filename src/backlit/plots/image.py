@@ -1,0 +1,52 @@
+"""Figures as pixels, pixels as PNG, many images as one."""
+
+import io
+import math
+
+import numpy
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+# One colour per class of points; colour-blind readers can distinguish them.
+BLUE, ORANGE = "#2166ac", "#d6604d"
+
+
+def render(figure: Figure) -> NDArray[numpy.uint8]:
+    """Return a figure as an image of shape ``(height, width, 3)``. Rendering is slow: do it once for all uses."""
+    figure.set_dpi(120)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    return numpy.asarray(canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[no-untyped-call]
+
+
+def png(pixels: NDArray[numpy.uint8]) -> bytes:
+    """Return an image of shape ``(height, width, 3)`` as the content of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, format="png", compress_level=3)
+    return file.getvalue()
+
+
+def bare_axes(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure, its size in inches, and axes that fill it, with only a title."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.add_axes((0.01, 0.01, 0.98, 0.94))
+    axes.axis("off")
+    return figure, axes
+
+
+def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
+    """Return images ``(n, h, w)`` as one, row by row, each with `gap` blank pixels (nan) above and to the left.
+
+    matplotlib draws one tiled image in a tenth of the time of as many axes.
+    """
+    count, height, width = images.shape
+    rows = math.ceil(count / columns)
+    cells = torch.full((rows * columns, gap + height, gap + width), math.nan)
+    cells[:count, gap:, gap:] = images
+    grid = cells.reshape(rows, columns, gap + height, gap + width).transpose(1, 2)
+    return grid.reshape(rows * (gap + height), columns * (gap + width)).numpy()

@@ -1,0 +1,151 @@
+"""Checkpoints that are written whole, verified when read, and run no code."""
+
+import io
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from backlit.runs.files import atomic_write
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint that has been read.
+
+    Args:
+        path: The file.
+        content: What it holds: plain data, on the CPU.
+    """
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Checkpoint":
+        """Return the checkpoint in a file.
+
+        Raises:
+            ValueError: If it is damaged, or no checkpoint.
+        """
+        return cls(path, read_checkpoint(path))
+
+    def steps_in(self, run_dir: Path) -> int | None:
+        """Return the optimizer steps that the run in a directory has taken; None if the checkpoint is another run's."""
+        is_own = self.path.parent.resolve() == (run_dir / "checkpoints").resolve()
+        return self.content.get("global_step") if is_own else None
+
+
+def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """Return what a checkpoint holds: plain data.
+
+    It is a zip archive with a CRC-32 of each part, which `torch.load` does not verify.
+
+    Raises:
+        ValueError: If it is damaged, or no checkpoint.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        content = None if damaged else torch.load(path, map_location=map_location, weights_only=True)
+    except Exception:  # whatever a file that is no checkpoint makes zipfile and torch raise
+        content, damaged = None, "its end"
+    if damaged:
+        raise ValueError(f"{path} is damaged, or no checkpoint that torch.load(weights_only=True) reads")
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise ValueError(f"{path} must be a checkpoint with a state_dict, but is another program's file")
+    return content
+
+
+def find_last_checkpoint(run_dir: Path) -> Checkpoint | None:
+    """Return the checkpoint to resume a run from: ``last.ckpt``, or ``previous.ckpt`` where that is damaged.
+
+    None if the run has none yet.
+
+    Raises:
+        ValueError: If none of them can be read.
+    """
+    problems = []
+    for name in ("last", "previous"):
+        path = run_dir / "checkpoints" / f"{name}.ckpt"
+        if not path.exists():
+            continue
+        try:
+            checkpoint = Checkpoint.read(path)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            log.warning("%s; the run resumes from the previous checkpoint, %s", problems[0], path.name)
+        return checkpoint
+    if problems:
+        raise ValueError(f"{problems[0]}, and there is no previous checkpoint that can be read")
+    return None
+
+
+def net_weights(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a checkpoint's weights under the names that the network itself has (``fc1.weight``, …)."""
+    net = {name.removeprefix("net."): value for name, value in state.items() if name.startswith("net.")}
+    return net or dict(state)
+
+
+def find_mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | None:
+    """Return the first difference in names and shapes between a model and weights; None if they fit."""
+    own = model.state_dict()
+    for name, value in own.items():
+        if name not in state:
+            return f"the model has {name}, which the checkpoint does not have"
+        if getattr(state[name], "shape", None) != value.shape:
+            there = tuple(getattr(state[name], "shape", ()))
+            return f"{name} has shape {tuple(value.shape)} in the model, {there} in the checkpoint"
+    more = next((name for name in state if name not in own), None)
+    return f"the checkpoint has {more}, which the model does not have" if more is not None else None
+
+
+class SafeCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints whole or not at all, and reads them only if they are what was written.
+
+    What ``last.ckpt`` was before is kept as ``previous.ckpt``.
+
+    Args:
+        known: A checkpoint that has been read already; it is not read again when it is loaded first.
+    """
+
+    def __init__(self, known: Checkpoint | None = None) -> None:
+        super().__init__()
+        self._known = known
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            OSError: If it cannot be written; the file that was there before is still there.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # torch.save's own writer raises a RuntimeError without a reason when a disk is full
+        torch.save(checkpoint, content)
+        previous = path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
+        with atomic_write(path, previous) as temporary:
+            temporary.write_bytes(content.getbuffer())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Return what a checkpoint holds, plain data.
+
+        Raises:
+            ValueError: If it is damaged, or no checkpoint.
+        """
+        known, self._known = self._known, None
+        if known is not None and Path(path) == known.path:
+            return known.content
+        return read_checkpoint(Path(path), map_location)

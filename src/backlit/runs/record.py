@@ -1,0 +1,157 @@
+"""``run.json``: how a run was started, on what, and how it ended."""
+
+import contextlib
+import json
+import os
+import platform
+import shlex
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+from backlit.runs.files import atomic_write, write_json
+from backlit.runs.git import git_state
+
+# The packages whose versions a record names: a result depends on them.
+PACKAGES = (
+    "backlit",
+    "torch",
+    "torchvision",
+    "lightning",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "tensorboard",
+)
+# What a record keeps of each earlier attempt of a run that was resumed.
+_ATTEMPT_KEYS = (
+    "command",
+    "overrides",
+    "world_size",
+    "first_step",
+    "status",
+    "started",
+    "ended",
+    "duration_s",
+    "error",
+)
+
+
+def now() -> str:
+    """Return the local time with its zone, in ISO 8601."""
+    return datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+
+
+def _cpu_name() -> str:
+    """Return the processor's name; results depend on it, since libraries choose their kernels by it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _program() -> list[str]:
+    """Return the words by which the running command was started."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    if module is not None and module.name.startswith("backlit."):
+        return ["python", "-m", module.name]
+    return [Path(sys.argv[0]).name]
+
+
+def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
+    """Return the earlier attempts of a run that is resumed, a dict for each, from its ``run.json``."""
+    try:
+        last = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return []
+    attempts: list[dict[str, Any]] = last.pop("attempts", [])
+    total_s = last.get("duration_s")
+    if total_s is not None:
+        last["duration_s"] = round(total_s - sum(attempt["duration_s"] or 0 for attempt in attempts), 3)
+    if last.get("status") == "running":
+        last["status"] = "interrupted"  # it had no chance to record that
+    return [*attempts, {name: last.get(name) for name in _ATTEMPT_KEYS}]
+
+
+class RunRecord:
+    """Writes ``run.json``: the status is ``running`` from the first moment, then the way the run ended.
+
+    Args:
+        directory: The run directory, which exists.
+        seed: The seed of all random generators.
+        overrides: The overrides of the command line, as Hydra writes them.
+        arguments: The command's arguments, by which it can be resumed or repeated; None if it was called from Python.
+        facts: What else is known at the start: device, precision, world_size.
+    """
+
+    def __init__(
+        self, directory: Path, *, seed: int, overrides: list[str], arguments: list[str] | None = None, **facts: Any
+    ) -> None:
+        self.path = directory / "run.json"
+        self._started_s = monotonic()
+        attempts = _earlier_attempts(self.path)
+        self._earlier_s = sum(attempt["duration_s"] or 0 for attempt in attempts)
+        git, project, diff = git_state()
+        if diff:
+            with atomic_write(directory / "uncommitted.diff") as temporary:
+                temporary.write_text(diff)
+        self.content: dict[str, Any] = {
+            "status": "running",
+            "command": shlex.join([*_program(), *sys.argv[1:]]),
+            "arguments": arguments,
+            "seed": seed,
+            "overrides": overrides,
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
+            "git": git,
+            "project": project,
+            "cpu": _cpu_name(),
+            **facts,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "started": now(),
+            "ended": None,
+            "duration_s": None,
+            "error": None,
+            "attempts": attempts,
+        }
+        write_json(self.path, self.content)
+
+    def add(self, **facts: Any) -> None:
+        """Write facts that have become known since."""
+        self.content |= facts
+        write_json(self.path, self.content)
+
+    def end(self, status: str, error: str | None = None) -> None:
+        """Write how the run has ended.
+
+        Args:
+            status: ``completed``, ``interrupted`` (by a signal) or ``failed``.
+            error: The signal, or what went wrong; None if the run has completed.
+        """
+        self.content |= {
+            "status": status,
+            "ended": now(),
+            "duration_s": round(self._earlier_s + monotonic() - self._started_s, 3),
+            "error": error,
+        }
+        write_json(self.path, self.content)
+
+
+def finish_record(directory: Path, status: str, error: str, overrides: list[str]) -> bool:
+    """Write how a run has ended that could not do so itself; return False, and write nothing, if it could."""
+    path = directory / "run.json"
+    content: dict[str, Any] = {"overrides": overrides}
+    with contextlib.suppress(FileNotFoundError, ValueError):  # the run died before it wrote
+        content = json.loads(path.read_text())
+    if content.get("status", "running") != "running":
+        return False
+    ended = now()
+    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(content.get("started", ended))
+    write_json(
+        path, content | {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
+    )
+    return True

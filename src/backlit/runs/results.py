@@ -1,0 +1,52 @@
+"""What a run leaves of its results: ``metrics.json`` and ``weights.pth``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from backlit.runs.checkpoint import net_weights, read_checkpoint
+from backlit.runs.files import atomic_write, write_json
+
+
+@dataclass
+class Results:
+    """The final metrics of a run, each with the checkpoint that it belongs to.
+
+    Args:
+        run_dir: The run directory; checkpoints in it are named relative to it.
+        metrics: Name to value.
+        checkpoints: Name to the checkpoint's path, None where the weights were never written.
+    """
+
+    run_dir: Path
+    metrics: dict[str, float] = field(default_factory=dict)
+    checkpoints: dict[str, str | None] = field(default_factory=dict)
+
+    def add(self, metrics: dict[str, float], checkpoint: str | None) -> None:
+        """Add metrics of one checkpoint."""
+        self.metrics |= metrics
+        self.checkpoints |= dict.fromkeys(metrics, self._shorten(checkpoint))
+
+    def _shorten(self, checkpoint: str | None) -> str | None:
+        run_dir = self.run_dir.resolve()
+        if checkpoint is None or not Path(checkpoint).is_relative_to(run_dir):
+            return checkpoint
+        return str(Path(checkpoint).relative_to(run_dir))
+
+    @property
+    def stage_checkpoints(self) -> dict[str, str | None]:
+        """Return the checkpoint that the loss of each stage belongs to."""
+        return {name.split("/")[0]: path for name, path in self.checkpoints.items() if name.endswith("/loss")}
+
+    def write(self, tested: str | None) -> None:
+        """Write ``metrics.json`` and, under the names that the network itself has, the tested weights.
+
+        Args:
+            tested: The checkpoint that is tested; None if there is none.
+        """
+        if tested:
+            weights = net_weights(read_checkpoint(Path(tested))["state_dict"])
+            with atomic_write(self.run_dir / "weights.pth") as temporary:
+                torch.save(weights, temporary)
+        write_json(self.run_dir / "metrics.json", {"metrics": self.metrics, "checkpoint": self.checkpoints})

@@ -1,0 +1,1 @@
+"""Sweeps: jobs, their processes and GPUs, the display, and the ranked summary."""

@@ -1,0 +1,105 @@
+"""The state that earlier attempts at a sweep have left: lock, ``sweep.json``, completed jobs, checkpoints."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra.core.utils import JobReturn
+from omegaconf import open_dict
+
+from backlit.errors import ConfigError
+from backlit.runs.files import lock_directory, write_json
+from backlit.runs.run import Run, clear_run
+from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.compose import job_only_overrides
+from backlit.sweeps.job import Job
+from backlit.sweeps.job_results import completed_result
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def lock_sweep(sweep_dir: Path) -> Iterator[None]:
+    """Prevent other processes from running the same sweep within this context.
+
+    Raises:
+        ConfigError: If another process runs it.
+    """
+    lock = lock_directory(sweep_dir)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_run(directory: Path) -> Run | None:
+    """Return a job's run; None, with a warning, if its record cannot be read."""
+    try:
+        return Run.read(directory)
+    except ValueError as error:
+        log.warning("%s", error)
+        return None
+
+
+def record_jobs(jobs: list[Job], sweep_dir: Path) -> None:
+    """Add the jobs to ``sweep.json``, with the command's arguments, which may have changed."""
+    content = read_sweep(sweep_dir) | {"arguments": sys.argv[1:]}
+    recorded = {job["number"]: job for job in content["jobs"]}
+    for job in jobs:
+        directory = str(job.directory.relative_to(sweep_dir))
+        recorded[job.number] = {"number": job.number, "directory": directory, "overrides": job.overrides}
+    write_json(sweep_dir / "sweep.json", content | {"jobs": [recorded[number] for number in sorted(recorded)]})
+
+
+def uncompleted_jobs(sweep_dir: Path, job_overrides: Sequence[list[str]]) -> list[list[str]]:
+    """Return the overrides of recorded jobs that are not completed and that `job_overrides` does not name."""
+    named = {tuple(job_only_overrides(overrides)) for overrides in job_overrides}
+    uncompleted = []
+    for job in read_sweep(sweep_dir)["jobs"]:
+        run = read_run(sweep_dir / job["directory"])
+        if tuple(job["overrides"]) not in named and not (run and run.status == "completed"):
+            uncompleted.append(list(job["overrides"]))
+    return uncompleted
+
+
+def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
+    """Return the results of the jobs that are completed, by number, and the other jobs.
+
+    Raises:
+        ConfigError: If one of the jobs is running.
+    """
+    results: dict[int, JobReturn] = {}
+    waiting = []
+    for job in jobs:
+        earlier = read_run(job.directory)
+        if earlier and earlier.status == "running":
+            where = f"process {earlier.record.get('pid')} on {earlier.record.get('host')}"
+            what = f"end it, or, if there is no such process, delete {job.directory}/run.json"
+            raise ConfigError([f"{job.name} is running ({where}): {what}"])
+        if earlier and earlier.status == "completed":
+            results[job.number] = completed_result(job, earlier.optimized)
+        else:
+            waiting.append(job)
+    if results:
+        log.info("%d of %d jobs are completed already and are kept", len(results), len(jobs))
+    return results, waiting
+
+
+def prepare_attempt(job: Job) -> None:
+    """Set the checkpoint from which a job resumes; without one, remove the files of an earlier attempt."""
+    checkpoint = None
+    if any(job.directory.glob("checkpoints/*.ckpt")):
+        from backlit.runs.checkpoint import find_last_checkpoint
+
+        try:
+            checkpoint = find_last_checkpoint(job.directory)
+        except ValueError as error:
+            log.warning("%s: %s; it starts from the beginning", job.name, error)
+    if checkpoint is not None:
+        job.checkpoint = checkpoint.path
+        with open_dict(job.config):
+            job.config.ckpt_path = str(checkpoint.path)
+    elif (job.directory / "run.json").exists():
+        clear_run(job.directory)

@@ -1,0 +1,58 @@
+"""The jobs' configs, composed from a sweep's overrides."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.job import Job
+from backlit.text import shorten_numbers
+
+
+def job_only_overrides(overrides: list[str]) -> list[str]:
+    """Return overrides without the one that selects a sweep: a job is not a sweep."""
+    return [override for override in overrides if not override.startswith("sweep=")]
+
+
+def compose_jobs(
+    config: DictConfig,
+    hydra_context: HydraContext,
+    job_overrides: Sequence[list[str]],
+    first_number: int,
+    sweep_dir: Path,
+) -> list[Job]:
+    """Return a job for each list of overrides; a job recorded in ``sweep.json`` keeps its number and directory.
+
+    Args:
+        config: The config of the sweep as a whole.
+        hydra_context: Composes the jobs' configs.
+        job_overrides: The overrides of each job.
+        first_number: The lowest number for a job that is new.
+        sweep_dir: The directory of the sweep.
+    """
+    recorded = read_sweep(sweep_dir)["jobs"]
+    recorded_by_overrides = {tuple(job["overrides"]): job for job in recorded}
+    next_number = max([first_number, *(job["number"] + 1 for job in recorded)])
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    jobs = []
+    for sweep_overrides in job_overrides:
+        overrides = job_only_overrides(sweep_overrides)
+        earlier = recorded_by_overrides.get(tuple(overrides))
+        composed = hydra_context.config_loader.load_sweep_config(config, sweep_overrides)
+        if earlier is None:
+            number, next_number = next_number, next_number + 1
+        else:
+            number = earlier["number"]
+        with open_dict(composed):
+            composed.hydra.job.id = composed.hydra.job.num = number
+            directory = sweep_dir / (str(composed.hydra.sweep.subdir) if earlier is None else earlier["directory"])
+            # For itself and for the processes that it starts, a job is a run like any other.
+            composed.hydra.mode = RunMode.RUN
+            composed.hydra.run.dir = str(directory)
+            composed.hydra.overrides.task = overrides
+        label = shorten_numbers(" ".join(override for override in overrides if override not in typed))
+        jobs.append(Job(number, overrides, composed, directory, label))
+    return jobs

@@ -1,0 +1,103 @@
+"""The process that is forked for a job: it detaches from its parent, then runs the job by Hydra."""
+
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import rich
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from backlit.sweeps.job import Job
+
+# Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
+JOB_GRACE_S = 15
+# Time between two checks of whether the parent still runs.
+PARENT_POLL_S = 0.1
+
+
+def run_forked_job(
+    job: Job,
+    parent: int,
+    arguments: list[str],
+    environment: dict[str, str],
+    threads: int,
+    hydra_context: HydraContext,
+    task_function: TaskFunction,
+) -> tuple[bool, Any]:
+    """Run a job in the process that was forked for it.
+
+    Args:
+        job: The job.
+        parent: The process id of the process that forked this one.
+        arguments: The job's command-line arguments.
+        environment: The job's environment variables.
+        threads: Number of computing threads.
+        hydra_context: Hydra's context for running a job.
+        task_function: The function that the job calls.
+
+    Returns:
+        Whether the job completed, and its value or the error.
+    """
+    _leave_parent(job.log_file, parent)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [sys.argv[0], *arguments]
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+    problems: list[str] = []
+
+    @functools.wraps(task_function)
+    def task(config: DictConfig) -> Any:
+        root = logging.getLogger()
+        to_files: list[logging.Handler] = [
+            handler for handler in root.handlers if isinstance(handler, logging.FileHandler)
+        ]
+        # If the log goes to a file already, the console, here the same file, need not repeat it.
+        root.handlers = to_files or root.handlers
+        try:
+            return task_function(config)
+        except Exception as error:
+            problems.append(f"{type(error).__name__}: {error}")
+            raise
+
+    returned = run_job(
+        hydra_context=hydra_context,
+        task_function=task,
+        config=job.config,
+        job_dir_key="hydra.run.dir",
+        job_subdir_key=None,
+    )
+    if problems:
+        return False, problems[0]
+    return True, returned.return_value
+
+
+def _leave_parent(log_file: Path, parent: int) -> None:
+    """Give a forked process its own session, signals and output; end it when its parent ends."""
+    os.setsid()
+    threading.Thread(target=_end_with, args=[parent], daemon=True).start()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    rich.reconfigure()  # no longer a terminal
+
+
+def _end_with(parent: int) -> None:
+    """Wait until this process's parent is gone; then end all processes of the session, as the parent would have."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_POLL_S)
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(JOB_GRACE_S)
+    os.killpg(0, signal.SIGKILL)

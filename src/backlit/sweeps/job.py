@@ -1,0 +1,74 @@
+"""One run of a sweep."""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from backlit.text import quote_value
+
+# Overrides that configure the sweep, not a job.
+_SWEEP_KEYS = (
+    "hydra.sweep.",
+    "hydra/sweeper",
+    "hydra.sweeper.",
+    "hydra/launcher",
+    "hydra.launcher.",
+    "hydra.mode",
+    "hydra.job.config.override_dirname.",
+)
+
+
+@dataclass
+class Job:
+    """One run of a sweep.
+
+    Args:
+        number: Its number in the sweep, from 0.
+        overrides: The overrides of which its config is composed, in Hydra's syntax.
+        config: The composed config, with Hydra's part.
+        directory: Its run directory.
+        label: The overrides that differ from job to job.
+        checkpoint: The checkpoint from which it resumes, if an earlier attempt has left one.
+        gpus: Number of its GPUs.
+        visible_gpus: The names of its GPUs while it runs.
+    """
+
+    number: int
+    overrides: list[str]
+    config: DictConfig
+    directory: Path
+    label: str
+    checkpoint: Path | None = None
+    gpus: int = 0
+    visible_gpus: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Return number and label."""
+        return f"job {self.number} {self.label}".rstrip()
+
+    @property
+    def log_file(self) -> Path:
+        """Return the file that receives the job's output."""
+        return self.directory / f"{self.config.hydra.job.name}.log"
+
+    @property
+    def processes(self) -> int:
+        """Return the number of the job's processes on the CPU."""
+        devices = OmegaConf.select(self.config, "trainer.devices")
+        on_cpu = OmegaConf.select(self.config, "trainer.accelerator") == "cpu"
+        return devices if on_cpu and isinstance(devices, int) and devices > 0 else 1
+
+    def arguments(self, hydra_overrides: list[str], task_overrides: list[str]) -> list[str]:
+        """Return the command-line arguments that start the job as a single run, and its ranks.
+
+        Args:
+            hydra_overrides: The sweep's overrides of Hydra's keys.
+            task_overrides: The sweep's other overrides; the job's own replace them.
+        """
+        flags = [a for a in sys.argv[1:] if a not in {"-m", "--multirun", *task_overrides, *hydra_overrides}]
+        kept = [override for override in hydra_overrides if not override.lstrip("+~").startswith(_SWEEP_KEYS)]
+        from_checkpoint = [f"ckpt_path={quote_value(str(self.checkpoint))}"] if self.checkpoint else []
+        return [*flags, *self.overrides, *kept, *from_checkpoint]

@@ -1,0 +1,85 @@
+"""The results that a sweep returns to Hydra, and the record of a job that could not record its own end."""
+
+import logging
+import os
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from backlit.errors import JobError
+from backlit.runs.record import finish_record
+from backlit.sweeps.job import Job
+
+log = logging.getLogger(__name__)
+
+
+class JobResult(JobReturn):
+    """Hydra's result of a job, which prints nothing on stderr when the job has failed: the summary reports that.
+
+    Args:
+        value: What the job returned, or the error with which it failed.
+        facts: Hydra's other fields of a result.
+    """
+
+    def __init__(self, value: Any, **facts: Any) -> None:
+        super().__init__(**facts)
+        self._value = value
+
+    @property
+    def return_value(self) -> Any:
+        """Return the job's return value.
+
+        Raises:
+            JobError: If the job failed.
+        """
+        if self.status != JobStatus.COMPLETED:
+            raise self._value
+        return self._value
+
+    @return_value.setter
+    def return_value(self, value: Any) -> None:
+        self._value = value
+
+
+def task_config(config: DictConfig) -> DictConfig:
+    """Return a job's config without Hydra's part, as passed to the task."""
+    without_hydra = config.copy()
+    with open_dict(without_hydra):
+        del without_hydra["hydra"]
+    return without_hydra
+
+
+def completed_result(job: Job, value: Any) -> JobReturn:
+    """Return the result of a completed job; a sweeper optimizes `value`."""
+    return _result(job, JobStatus.COMPLETED, value)
+
+
+def failed_result(job: Job, problem: str) -> JobReturn:
+    """Return the result of a failed job, which raises `JobError` when its value is read."""
+    return _result(job, JobStatus.FAILED, JobError(f"{job.name}: {problem}"))
+
+
+def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
+    hydra = job.config.hydra
+    return JobResult(
+        value,
+        overrides=list(hydra.overrides.task),
+        cfg=task_config(job.config),
+        hydra_cfg=OmegaConf.create({"hydra": hydra}),
+        working_dir=os.getcwd() if hydra.job.chdir is False else str(job.directory),
+        task_name=hydra.job.name,
+        status=status,
+    )
+
+
+def record_end(job: Job, status: str, error: str) -> None:
+    """Write how a job ended into its record and its TensorBoard directory, if the job has not done so itself."""
+    tensorboard = job.directory / "tensorboard"
+    try:
+        if finish_record(job.directory, status, error, job.overrides) and tensorboard.is_dir():
+            from backlit.loggers.tensorboard import write_session_end
+
+            write_session_end(tensorboard, status)
+    except OSError as problem:
+        log.warning("%s: its end cannot be recorded: %s", job.name, problem)

@@ -1,0 +1,45 @@
+"""A comparison of any runs: a ranked table and their curves in one figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from backlit.runs.files import atomic_write, new_directory
+from backlit.sweeps.entries import Entry
+from backlit.sweeps.ranking import rank_entries
+from backlit.sweeps.table import print_table, tabulate, write_tables
+from backlit.text import shell_path
+
+# A longer label would leave no room for the curves.
+_MAX_LABEL_CHARACTERS = 80
+
+
+def compare_runs(entries: Sequence[Entry], output: Path) -> None:
+    """Print a table of runs; write it and their curves into a new directory.
+
+    Args:
+        entries: The runs.
+        output: The directory; if it exists, ``output_2`` and so on.
+
+    Raises:
+        OSError: If a file cannot be written.
+    """
+    from backlit.plots.overlaid_curves import draw_overlaid_curves
+
+    entries = rank_entries(entries)
+    columns, rows = tabulate(entries, "run")
+    print_table(f"{len(entries)} runs", columns, rows)
+    output = new_directory(output)
+    write_tables(output, "report", columns, rows, [])
+    runs = [(entry, entry.run) for entry in entries if entry.run and entry.run.rows]
+    figure = draw_overlaid_curves(
+        [(_curve_label(entry), run.rows) for entry, run in runs], runs[0][1].metric[0] if runs else ""
+    )
+    with atomic_write(output / "report.png") as temporary:
+        figure.savefig(temporary, format="png", dpi=120)
+    print(f"  written   {shell_path(output)}/report.csv, report.md, report.png")
+
+
+def _curve_label(entry: Entry) -> str:
+    """Return a run's settings, or its name if it has none or too many for a legend."""
+    label = entry.label if 0 < len(entry.label) < _MAX_LABEL_CHARACTERS else entry.name
+    return label[:_MAX_LABEL_CHARACTERS]

@@ -1,0 +1,104 @@
+"""The summary of a sweep: a ranked table, a picture, and the next commands."""
+
+import shlex
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import get_console
+
+from backlit.runs.files import atomic_write
+from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.entries import Entry, settings_label, sweep_entries
+from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
+from backlit.sweeps.table import print_table, tabulate, write_tables
+from backlit.text import path_argument, shell_path
+
+
+def summarize_sweep(sweep_dir: Path) -> bool:
+    """Print the summary of a sweep, and write it as ``sweep.csv``, ``sweep.md`` and ``sweep.png``.
+
+    Returns:
+        Whether all its jobs are completed.
+
+    Raises:
+        ValueError: If ``sweep.json`` is invalid.
+    """
+    entries, problems = sweep_entries(sweep_dir)
+    entries = rank_entries(entries)
+    columns, rows = tabulate(entries, "job")
+    groups = group_by_settings(entries)
+    notes = [*_means(groups), *_failures(entries), *_commands(sweep_dir, entries, groups)]
+    print_table(f"sweep {shell_path(sweep_dir)}", columns, rows)
+    for line in [*(f"  left out  {problem}" for problem in problems), *notes]:
+        get_console().print(line, markup=False, highlight=False, soft_wrap=True)
+    try:
+        write_tables(sweep_dir, "sweep", columns, rows, notes)
+        _write_picture(sweep_dir / "sweep.png", entries)
+    except OSError as error:
+        print(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}", file=sys.stderr)
+    return not problems and all(entry.status == "completed" for entry in entries)
+
+
+def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
+    """Return one line per group: mean and standard deviation over its seeds."""
+    lines = []
+    for settings, entries in groups.items():
+        values = best_values(entries)
+        label = settings_label(settings) or "all"
+        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        lines.append(f"  mean      {label}  {statistics.mean(values):.5g}{spread}  (n = {len(values)})")
+    return lines
+
+
+def _failures(entries: Sequence[Entry]) -> list[str]:
+    """Return one line per failed job: the error and the path of the log."""
+    lines = []
+    for entry in entries:
+        if entry.status == "failed":
+            log = next(entry.directory.glob("*.log"), entry.directory)
+            lines.append(f"  failed    job {entry.name} {entry.label}: {entry.error}; see {shell_path(log)}")
+    return lines
+
+
+def _commands(
+    sweep_dir: Path, entries: Sequence[Entry], groups: dict[tuple[tuple[str, str], ...], list[Entry]]
+) -> list[str]:
+    """Return the next commands: evaluate and repeat the best job, resume, view the curves."""
+    lines = []
+    completed = [entry for entry in entries if entry.best and entry.status == "completed"]
+    metrics = list(dict.fromkeys(entry.run.metric[0] for entry in completed if entry.run))
+    for metric in metrics:
+        best = next(entry for entry in completed if entry.run and entry.run.metric[0] == metric)
+        if groups:  # not the best seed of all, but the best seed of the settings with the best mean
+            best = next(iter(groups.values()))[0]
+        by = f"   (by {metric})" if len(metrics) > 1 else ""
+        arguments = shlex.join(best.run.record.get("overrides", [])) if best.run else ""
+        lines.append(f"  the best  backlit-evaluate run={path_argument(best.directory)}{by}")
+        lines.append(f"  repeat    backlit-train {arguments}")
+    recorded = read_sweep(sweep_dir)["jobs"]
+    open_jobs = len(recorded) - sum(entry.status in ("completed", "running") for entry in entries)
+    if recorded and open_jobs:
+        lines.append(f"  resume    backlit-train -m resume={shell_path(sweep_dir)}   ({open_jobs} not completed)")
+    lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
+    return lines
+
+
+def _write_picture(path: Path, entries: Sequence[Entry]) -> None:
+    """Draw the optimized metric against the settings; of several metrics, that of the best-ranked run."""
+    measured = [(entry.run, entry.best, entry.settings) for entry in entries if entry.run and entry.best]
+    if not measured:
+        return
+    from backlit.plots.sweep import draw_sweep
+
+    metric = measured[0][0].metric
+    comparable = [(settings, best[0]) for run, best, settings in measured if run.metric == metric]
+    figure = draw_sweep(
+        [settings for settings, _ in comparable],
+        [value for _, value in comparable],
+        metric=f"best {metric[0]}",
+        averaged=SEED_KEYS,
+    )
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

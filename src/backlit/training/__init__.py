@@ -1,0 +1,1 @@
+"""One run, from the built objects to its results."""

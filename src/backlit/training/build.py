@@ -1,0 +1,160 @@
+"""A run from its config: everything that it needs, built once; all that is wrong is reported together."""
+
+import warnings
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.seed import isolate_rng
+from omegaconf import DictConfig, OmegaConf
+
+from backlit.config.build import Components, build_components, collect
+from backlit.config.check import check_built, check_config
+from backlit.errors import ConfigError
+from backlit.loggers.metrics_csv import MetricsCSV
+from backlit.logs import quiet_lightning
+from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
+from backlit.training.last_checkpoint import LastCheckpoint
+from backlit.training.start_of_training import StartOfTraining
+from backlit.training.trainer import build_trainer
+
+
+@dataclass
+class RunParts:
+    """What a run is made of.
+
+    Args:
+        run_dir: Its directory.
+        config: Its config as plain data.
+        steps_done: Optimizer steps of the checkpoint that it resumes from; None for a fresh run.
+        model: The network with its loss and metrics.
+        datamodule: The data.
+        trainer: Lightning's, with all callbacks and loggers.
+        start: The callback that runs when training starts.
+        metrics_csv: The logger of ``metrics.csv``; None in a ``fast_dev_run``, which writes nothing.
+        best: The callback that keeps the best checkpoint; None without validation.
+        last: The callback that keeps the last checkpoint; None in a ``fast_dev_run``.
+        caught_warnings: The warnings of the constructors; the run issues them again, for its log.
+    """
+
+    run_dir: Path
+    config: dict[str, Any]
+    steps_done: int | None
+    model: LightningModule
+    datamodule: LightningDataModule
+    trainer: Trainer
+    start: StartOfTraining
+    metrics_csv: MetricsCSV | None
+    best: ModelCheckpoint | None
+    last: LastCheckpoint | None
+    caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
+
+
+@quiet_lightning()
+def build_run(
+    cfg: DictConfig, run_dir: Path, checkpoint: Checkpoint | None = None, *, is_recorded: bool = False
+) -> RunParts:
+    """Build a run; nothing is written. All random generators are seeded before.
+
+    Args:
+        cfg: What ``conf/train.yaml`` composes to.
+        run_dir: The run directory.
+        checkpoint: What `cfg.ckpt_path` holds, if it has been read already.
+        is_recorded: Whether the config comes from a run directory, maybe a stranger's; it may then name no code but
+            that of backlit, lightning, torch, and of `cfg.packages`.
+
+    Raises:
+        ConfigError: With all that is wrong, a line a problem.
+    """
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    cfg.output_dir = str(run_dir)
+    config, problems = check_config(cfg, is_recorded=is_recorded)
+    path = config["ckpt_path"]
+    if checkpoint is None and path is not None and Path(path).is_file():
+        checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
+    # A run resumes if it trains from a checkpoint of its own.
+    steps_done = checkpoint.steps_in(run_dir) if checkpoint is not None and config["train"] else None
+    last_path = (run_dir / "checkpoints").resolve() / "last.ckpt"
+    if not problems:
+        lightning.seed_everything(config["seed"], workers=True, verbose=False)
+    with warnings.catch_warnings(record=True) as caught:
+        components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
+        parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
+        with isolate_rng():
+            problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
+    if problems:
+        raise ConfigError(problems)
+    parts.caught_warnings = caught
+    return parts
+
+
+def find_problems(cfg: DictConfig, run_dir: Path = Path(), *, is_recorded: bool = False) -> list[str]:
+    """Return what is wrong with a config, a line a problem; prepare the data, so that missing data are reported."""
+    try:
+        prepare_data(build_run(cfg, run_dir, is_recorded=is_recorded))
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+def prepare_data(parts: RunParts) -> None:
+    """Get the data of a run, where they are not there yet.
+
+    Raises:
+        ConfigError: If that is impossible.
+    """
+    problems: list[str] = []
+    with isolate_rng():
+        collect(problems, "data", parts.datamodule.prepare_data, keys=parts.config["data"])
+    if problems:
+        raise ConfigError(problems)
+
+
+def _assemble(
+    components: Components,
+    config: dict[str, Any],
+    problems: list[str],
+    run_dir: Path,
+    steps_done: int | None,
+    checkpoint: Checkpoint | None,
+) -> RunParts:
+    """Add to the components what every run has: its records, its checkpoints, the Trainer.
+
+    Where `problems` is not empty, parts may be missing.
+    """
+    flags, start = config["trainer"], StartOfTraining()
+    last, metrics_csv, best = None, None, None
+    if not flags["fast_dev_run"]:
+        last = components.last_checkpoint
+        metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done)
+        validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
+        if validates and config["optimized_mode"] in ("min", "max"):
+            monitored = {"monitor": config["optimized_metric"], "mode": config["optimized_mode"]}
+            best = ModelCheckpoint(run_dir / "checkpoints", "best", **monitored, enable_version_counter=False)
+    make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
+    trainer: Any = None
+    if make_trainer is not None and isinstance(timeout_s, int | float):
+        own_callbacks = [callback for callback in (start, best, last) if callback is not None]
+        own_loggers = [] if metrics_csv is None else [metrics_csv]
+        trainer = collect(
+            problems,
+            "trainer",
+            lambda: build_trainer(
+                make_trainer,
+                flags,
+                run_dir=run_dir,
+                callbacks=[*components.callbacks, *own_callbacks],
+                loggers=[*own_loggers, *components.loggers],
+                checkpoint_io=SafeCheckpointIO(checkpoint),
+                timeout=timedelta(seconds=timeout_s),
+                is_lean=config["lean_loop"],
+            ),
+            keys=flags,
+        )
+    model: Any = components.model
+    datamodule: Any = components.datamodule
+    return RunParts(run_dir, config, steps_done, model, datamodule, trainer, start, metrics_csv, best, last)

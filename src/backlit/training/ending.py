@@ -1,0 +1,91 @@
+"""How a run ends: what its record, TensorBoard and the console say of a success, a failure, a signal, a full disk."""
+
+import contextlib
+import logging
+import sys
+
+from backlit.loggers.tensorboard import TensorBoardLogger
+from backlit.runs.checkpoint import find_last_checkpoint
+from backlit.runs.files import is_disk_error
+from backlit.runs.record import RunRecord
+from backlit.runs.results import Results
+from backlit.text import metrics_table, shell_path
+from backlit.training.build import RunParts
+from backlit.training.signals import interrupting_signal
+
+log = logging.getLogger(__name__)
+
+# What shells expect of a program that a signal ended; Lightning exits with 0 and 1.
+_EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
+    """Record that a run has completed; print its metrics and what to type next."""
+    _end(parts, record, "completed")
+    run_dir = shell_path(parts.run_dir)
+    seconds, steps = record.content["duration_s"], parts.trainer.global_step
+    log.info("%s: completed in %.1f s, %d steps", parts.config["task_name"], seconds, steps)
+    log.info("%s\n", metrics_table(results.metrics))
+    weights = [f"{stage}: {path or 'in memory'}" for stage, path in results.stage_checkpoints.items()]
+    log.info("  weights   %s", ", ".join(weights))
+    log.info("  run       %s", run_dir)
+    log.info("  curves    tensorboard --logdir %s", run_dir)
+    if (parts.run_dir / "weights.pth").exists():
+        log.info("  evaluate  backlit-evaluate run=%s", run_dir)
+
+
+def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseException) -> None:
+    """Record why a run has failed or was interrupted, and print it.
+
+    Args:
+        parts: What the run is made of.
+        record: Its record; None in all processes but the first.
+        error: What ended it.
+
+    Raises:
+        SystemExit: If a signal ended it.
+    """
+    if is_disk_error(error):
+        assert isinstance(error, OSError)
+        logging.raiseExceptions = False  # the log cannot be written either
+        if record is not None:
+            _end_on_full_disk(parts, record, error)
+        return
+    signal = interrupting_signal(error)
+    if record is not None:
+        _end(parts, record, "interrupted" if signal else "failed", signal or _describe(error))
+        if signal:
+            step = f" at step {parts.trainer.global_step}" if parts.trainer.global_step else ""
+            log.warning("interrupted%s; the run directory is %s", step, parts.run_dir)
+        else:
+            log.error("failed: %s; the traceback is in %s", error, parts.run_dir / "train.log", exc_info=error)
+    elif not signal:
+        log.error("process %d failed: %s", parts.trainer.global_rank, error, exc_info=error)
+    if signal:
+        sys.exit(_EXIT_CODES[signal])
+
+
+def _end(parts: RunParts, record: RunRecord, status: str, error: str | None = None) -> None:
+    """Write the status into ``run.json`` and TensorBoard."""
+    record.end(status, error)
+    for logger in parts.trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.end_session(status)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> None:
+    """Print in one line what cannot be written, what is kept, and how to resume elsewhere."""
+    with contextlib.suppress(OSError):  # then it stays `running`, of a process that has ended: interrupted
+        record.end("failed", _describe(error))
+    checkpoint = find_last_checkpoint(parts.run_dir)
+    kept = "no checkpoint had been written"
+    if checkpoint is not None:
+        kept = f"{checkpoint.path.name} of step {checkpoint.content['global_step']} is kept"
+    where = error.filename or parts.run_dir
+    elsewhere = f"backlit-train resume={shell_path(parts.run_dir)} hydra.run.dir=<a new directory>"
+    reason = f"{where} cannot be written: {error.strerror}"
+    print(f"error: {reason}; {kept}; to resume elsewhere: {elsewhere}", file=sys.stderr)

@@ -1,0 +1,69 @@
+"""Training, then testing the best checkpoint."""
+
+import logging
+
+from backlit.runs.results import Results
+from backlit.runs.run import best_row
+from backlit.training.build import RunParts
+from backlit.training.lightning_internals import skip_nvml_probe
+
+log = logging.getLogger(__name__)
+
+
+def fit_and_test(parts: RunParts) -> Results:
+    """Train and test as the config asks; return every final metric with the checkpoint that it belongs to.
+
+    Results are written after training, and again after testing: whatever goes wrong there, what was learned is kept.
+    """
+    results, tested = Results(parts.run_dir), parts.config["ckpt_path"]
+    if parts.config["train"]:
+        tested = _fit(parts, results)
+    if parts.config["test"]:
+        _test(parts, results, tested)
+    return results
+
+
+def _fit(parts: RunParts, results: Results) -> str | None:
+    """Train, write the results, and return the checkpoint to test; None if there is none."""
+    skip_nvml_probe()
+    trainer, start = parts.trainer, parts.config["ckpt_path"]
+    trainer.fit(parts.model, parts.datamodule, ckpt_path=start, weights_only=True if start else None)
+    _add_fit_results(results, parts)
+    best, last = _checkpoint_paths(parts)
+    if trainer.is_global_zero:
+        if parts.config["test"] and last is None:
+            log.info("fast_dev_run: nothing was saved; the weights in memory are tested")
+        elif parts.config["test"] and best is None:
+            log.info("no validation took place, so there is no best checkpoint; the last weights are tested")
+        results.write(best or last)
+    return best or last
+
+
+def _test(parts: RunParts, results: Results, tested: str | None) -> None:
+    trainer, weights_only = parts.trainer, True if tested else None
+    trainer.test(parts.model, parts.datamodule, ckpt_path=tested, weights_only=weights_only, verbose=False)
+    results.add({name: value.item() for name, value in trainer.callback_metrics.items()}, tested)
+    if trainer.is_global_zero:
+        results.write(tested)
+
+
+def _add_fit_results(results: Results, parts: RunParts) -> None:
+    """Add what training has measured last, and the best value of the optimized metric."""
+    best, last = _checkpoint_paths(parts)
+    rows = [] if parts.metrics_csv is None else parts.metrics_csv.rows
+    # What was measured before the run was resumed counts, too.
+    before = [] if parts.metrics_csv is None else parts.metrics_csv.rows_before
+    measured = {name: float(value) for row in before for name, value in row.items() if "/" in name}
+    measured |= {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
+    results.add({name: value for name, value in measured.items() if not name.endswith("_best")}, last)
+    # A best value so far is of an earlier epoch, whose weights are kept only if it is the optimized metric's.
+    results.add({name: value for name, value in measured.items() if name.endswith("_best")}, None)
+    metric = parts.config["optimized_metric"]
+    if best is not None and (row := best_row(rows, metric, parts.config["optimized_mode"])) is not None:
+        results.add({f"{metric}_best": row[metric]}, best)
+
+
+def _checkpoint_paths(parts: RunParts) -> tuple[str | None, str | None]:
+    """Return the best checkpoint (None without validation) and the last (None in a ``fast_dev_run``)."""
+    best = None if parts.best is None else parts.best.best_model_path or None
+    return best, None if parts.last is None else str(parts.last.path)

@@ -1,0 +1,44 @@
+"""A run changes settings of its Python process; whoever calls it from Python gets them back."""
+
+import contextlib
+import gc
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def leave_process_as_found() -> Iterator[None]:
+    """Restore, at the end, what a run sets: environment variables, ``sys.argv``, thread and log hooks, gc thresholds.
+
+    Lightning and torch leave variables behind (``PL_GLOBAL_SEED``, ``MASTER_PORT``, …) that a second run in the same
+    process would take for its own.
+    """
+    environment, arguments = dict(os.environ), list(sys.argv)
+    hook, raises, thresholds = threading.excepthook, logging.raiseExceptions, gc.get_threshold()
+    try:
+        yield
+    finally:
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
+        sys.argv[:] = arguments
+        threading.excepthook, logging.raiseExceptions = hook, raises
+        gc.set_threshold(*thresholds)
+
+
+@contextlib.contextmanager
+def leave_torch_as_found() -> Iterator[None]:
+    """Restore, at the end, what ``trainer.deterministic`` and ``trainer.benchmark`` set in torch."""
+    import torch
+
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic

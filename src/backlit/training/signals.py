@@ -1,0 +1,46 @@
+"""Ctrl-C and SIGTERM: how they end a run, and which of them ended it."""
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+def interrupting_signal(error: BaseException | None) -> str | None:
+    """Return the signal, ``SIGINT`` or ``SIGTERM``, that an exception comes from; None if it comes from none."""
+    # Lightning turns Ctrl-C into a SystemExit, SIGTERM into an exception of its own.
+    if isinstance(error, KeyboardInterrupt) or (
+        isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt)
+    ):
+        return "SIGINT"
+    exits = isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM
+    return "SIGTERM" if exits or type(error).__name__ == "SIGTERMException" else None
+
+
+def raise_system_exit(number: int, frame: FrameType | None = None) -> None:
+    """Handle a signal by ending this process in order, as Ctrl-C would.
+
+    Raises:
+        SystemExit: With the code that shells expect of a program that a signal ended.
+    """
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def sigterm_ends_in_order() -> Iterator[None]:
+    """Let SIGTERM raise `SystemExit` within this context; in a thread, which cannot take it, nothing changes.
+
+    Afterwards Ctrl-C, too, does what it did before: Lightning ignores it from the first time on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, raise_system_exit)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
