@@ -1,38 +1,39 @@
-"""The commands as processes of their own: exit codes, signals, directories, several processes, an installed wheel."""
+"""The commands as processes of their own: console scripts, signals, several at once, an installed wheel."""
 
-import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import RunCommand
-from tests.processes import Started
+from tests.conftest import CallCommand, RunCommand
+from tests.helpers.commands import QUICK
+from tests.helpers.processes import Started
+from tests.helpers.runs import change_record, only_run, read_record, saved_metrics
+
+pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[1]
-QUICK = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "trainer.max_epochs=2", "callbacks=none"]
 
 
-def records(tmp_path: Path, pattern: str = "*/runs/*") -> list[dict[str, object]]:
-    return [json.loads(path.read_text()) for path in sorted((tmp_path / "outputs").glob(f"{pattern}/run.json"))]
-
-
-def test_a_run_by_the_console_script(run_script: RunCommand, run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_script(
+def test_a_run_and_the_command_that_it_prints(
+    run_command: RunCommand, call_command: CallCommand, tmp_path: Path
+) -> None:
+    done = run_command(
         "backlit-train", "experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "optimizer.lr=0.2"
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    (run,) = (tmp_path / "outputs" / "points" / "runs").iterdir()
+    run = only_run()
     assert re.fullmatch(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", run.name)
-    (record,) = records(tmp_path)
+    record = read_record(run)
     assert (record["status"], record["overrides"]) == (
         "completed",
         ["experiment=points", "trainer=cpu", "data.passes_per_epoch=20", "optimizer.lr=0.2"],
@@ -42,34 +43,52 @@ def test_a_run_by_the_console_script(run_script: RunCommand, run_command: RunCom
     for line in done.stdout.splitlines():
         assert line in log
     assert "\x1b" not in done.stdout  # no bar and no colours where there is no terminal
-    # What the end of a run says to type next, typed.
-    (command,) = re.findall(r"judge it +(.*)", done.stdout)
-    judged = run_command(*command.split(" "))
+    # What the end of a run says to type next is typed.
+    (command,) = re.findall(r"evaluate +(backlit-.*)", done.stdout)
+    judged = call_command(*command.split(" "), "resamples=20")
     assert judged.returncode == 0, judged.stderr
-    saved = json.loads((run / "metrics.json").read_text())["metrics"]
-    assert f"{saved['test/loss']:.4f}" in judged.stdout
+    assert f"{saved_metrics(run)['test/loss']:.4f}" in judged.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]
 
 
-def test_help_and_config_are_instant(run_script: RunCommand) -> None:
-    for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"]):
-        code = f"import sys; sys.argv = {['backlit-train', *arguments]!r}; from backlit.train import main\n"
-        code += "try:\n    main()\nexcept BaseException as e:\n    pass\n"
-        code += "print('heavy:', {'torch', 'lightning', 'matplotlib'} & set(sys.modules))"
-        done = run_script("python", "-c", code)
-        assert "heavy: set()" in done.stdout, (arguments, done.stdout, done.stderr)
+def test_help_and_config_import_nothing_heavy(run_script: RunCommand) -> None:
+    code = """
+import contextlib, io, os, sys
+from backlit.train import main
+os.environ["COMP_LINE"] = "backlit-train optimizer="
+for arguments in (["--help"], ["--cfg", "job"], ["-sc", "query=bash"]):
+    sys.argv = ["backlit-train", *arguments]
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()) as printed:
+        main()
+    print(bool(printed.getvalue()), {"torch", "lightning", "matplotlib"} & set(sys.modules))
+"""
+    done = run_script("python", "-c", code)
+    assert done.stdout.splitlines() == ["True set()"] * 3, done.stderr
 
 
 def test_runs_that_start_at_once_get_directories_of_their_own(tmp_path: Path) -> None:
-    processes = [Started("backlit-train", *QUICK, directory=tmp_path) for _ in range(8)]
-    assert [process.wait() for process in processes] == [0] * 8
-    assert [record["status"] for record in records(tmp_path)] == ["completed"] * 8
+    processes = [Started("backlit-train", *QUICK, directory=tmp_path) for _ in range(6)]
+    assert [process.wait() for process in processes] == [0] * 6
+    runs = sorted(tmp_path.glob("outputs/points/runs/*"))
+    assert [read_record(run)["status"] for run in runs] == ["completed"] * 6
+    assert any(run.name.endswith("_2") for run in runs)
+
+
+def test_a_run_is_resumed_by_one_process(points_run: Path, tmp_path: Path) -> None:
+    change_record(points_run, status="failed")
+    both = [Started("backlit-train", "resume=latest", "trainer.max_epochs=30", directory=tmp_path) for _ in range(2)]
+    ended = sorted((process.wait(), process.communicate()[1]) for process in both)
+    assert [code for code, _ in ended] == [0, 2]
+    rejected = ended[1][1]
+    assert "is being run by another process" in rejected or "resume must be a run that has ended" in rejected
+    steps = [int(line.split(",")[0]) for line in (points_run / "metrics.csv").read_text().splitlines()[1:]]
+    assert steps == sorted(steps)
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.soak)]
 )
-def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path: Path) -> None:
+def test_an_interrupted_command_exits_as_shells_expect(number: signal.Signals, code: int, tmp_path: Path) -> None:
     lines = "+callbacks.lines._target_=backlit.callbacks.EpochLines"
     process = Started("backlit-train", *QUICK, "trainer.max_epochs=100000", lines, directory=tmp_path)
     process.wait_for("epoch 3/")
@@ -77,28 +96,7 @@ def test_an_interrupted_run_says_so(number: signal.Signals, code: int, tmp_path:
     output, _ = process.communicate(timeout=60)
     assert process.returncode == code
     assert "interrupted at step" in output
-    (record,) = records(tmp_path)
-    assert record["status"] == "interrupted"
-
-
-def test_a_batch_that_does_not_divide_is_refused(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command("backlit-train", *QUICK, "trainer=ddp_cpu", "data.batch_size=25")
-    assert done.returncode == 2
-    assert done.stderr == "error: data.batch_size must be divisible by the number of processes (2), got 25\n"
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_failed_run_keeps_its_traceback(run_command: RunCommand, tmp_path: Path) -> None:
-    done = run_command(
-        "backlit-train", *QUICK, "optimizer.lr=1e38", "model.activation=gelu", "trainer.log_every_n_steps=5"
-    )
-    assert done.returncode == 1
-    assert "failed: train/loss is" in done.stdout
-    assert done.stderr == ""
-    (record,) = records(tmp_path)
-    assert record["status"] == "failed"
-    (log,) = (tmp_path / "outputs").rglob("train.log")
-    assert "Traceback (most recent call last)" in log.read_text()
+    assert read_record(only_run())["status"] == "interrupted"
 
 
 def test_the_wheel_works_with_no_source_tree_in_reach(tmp_path: Path) -> None:
@@ -133,9 +131,13 @@ def test_the_wheel_works_with_no_source_tree_in_reach(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    where = run("python", "-c", "import backlit.entry as e; print(e.__file__); print(e.CONFIG_DIR)")
+    where = run("python", "-c", "import backlit.config.conf as c; print(c.__file__); print(c.CONFIG_DIR)")
     assert all(line.startswith(str(tmp_path / "venv")) for line in where.splitlines())
-    assert "test" in run("backlit-train", *QUICK)
+    packages = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*.py")]
+    assert [path for path in packages if not (site / path).exists()] == []
+    commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for command in commands.keys() - {"backlit-report"}:  # it has no config
+        assert "run: " in run(command, "--cfg", "job") or command == "backlit-train"
+    assert (binaries / "backlit-report").exists()
     limits = ["trainer.limit_train_batches=20", "trainer.max_epochs=1", "callbacks=none", "trainer=cpu"]
     assert "test" in run("backlit-train", "experiment=mnist_mlp", *limits)
-    run("backlit-evaluate", "run=latest", "resamples=0")

@@ -1,4 +1,4 @@
-"""One file for other programs: what it computes, and that there is none where it would not."""
+"""Exported files compute what the network computes; a file that would not is not written."""
 
 import logging
 import re
@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from backlit.errors import ConfigError
 from backlit.export import ExportError, export
-from backlit.run import ConfigError
-from backlit.train import train
-from tests.conftest import Compose, RunCommand
-from tests.models.test_mlp import SimpleNN
+from backlit.training.train import train
+from tests.conftest import CallCommand, Compose
+from tests.helpers.networks import SimpleNet, SimpleNN
+from tests.helpers.runs import only_run, saved_metrics
 
 Floats = NDArray[numpy.float64]
 TINY = ["callbacks=none", "logger=csv", "trainer.accelerator=cpu", "trainer.max_epochs=1"]
@@ -26,30 +27,13 @@ POINTS = ["experiment=points", *TINY, "data.passes_per_epoch=100", "data.test_si
 FILES = {"state_dict": "points.pth", "torch_export": "points.pt2", "onnx": "points.onnx"}
 
 
-class SimpleNet(nn.Module):
-    """The reference program's network for points."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(2, 4)
-        self.fc2 = nn.Linear(4, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(self.fc2(torch.relu(self.fc1(x))))
-
-
 @pytest.fixture
 def exported(composed: Compose) -> Callable[..., Path]:
     return lambda *overrides: export(composed(*overrides, config_name="export"))
 
 
-def only_run(task: str = "points") -> Path:
-    (run,) = Path("outputs", task, "runs").iterdir()
-    return run
-
-
 def layers(run: Path, inputs: Floats, activation: Callable[[Floats], Any] = lambda x: numpy.maximum(x, 0)) -> Floats:
-    """Return the logits (b, out_features) that the run's weights.pth gives, by numpy in float64."""
+    """Return the logits ``(b, out_features)`` of the run's weights.pth, computed by numpy in float64."""
     weights = {name: w.double().numpy() for name, w in torch.load(run / "weights.pth", weights_only=True).items()}
     x = inputs.reshape(len(inputs), -1)
     last = len(weights) // 2
@@ -60,7 +44,7 @@ def layers(run: Path, inputs: Floats, activation: Callable[[Floats], Any] = lamb
 
 
 def outputs(file: Path, inputs: NDArray[Any]) -> NDArray[Any]:
-    """Return what an exported program gives for inputs, as somebody computes it who has nothing but the file."""
+    """Return the probabilities of an exported program, computed without backlit."""
     if file.suffix == ".pt2":
         result: NDArray[Any] = torch.export.load(file).module()(torch.from_numpy(inputs)).numpy()
         return result
@@ -68,21 +52,20 @@ def outputs(file: Path, inputs: NDArray[Any]) -> NDArray[Any]:
     return result
 
 
-def test_the_weights_of_points_in_the_reference_network(composed: Compose, exported: Callable[..., Path]) -> None:
-    metrics = train(composed(*POINTS))
+def test_exported_weights_of_points_fit_the_reference_network(points_run: Path, exported: Callable[..., Path]) -> None:
     net = SimpleNet()
     net.load_state_dict(torch.load(exported("run=latest"), weights_only=True))
-    random = numpy.random.RandomState(0)
-    x = (random.rand(220, 2) * 2 - 1)[120:]  # 100 for training and 20 for validation come first
+    x = numpy.random.RandomState(0).rand(11_100, 2) * 2 - 1
+    x = x[1_100:]  # those for training and validation come first
     right = (net(torch.FloatTensor(x)).detach().numpy()[:, 0] > 0.5) == (x.sum(1) > 0)
-    assert right.mean() == pytest.approx(metrics["test/acc"])
+    assert right.mean() == pytest.approx(saved_metrics(points_run)["test/acc"])
 
 
-def test_images_as_weights_and_as_programs(
-    tiny_mnist: list[str], tiny_images: str, composed: Compose, exported: Callable[..., Path]
+@pytest.mark.slow
+def test_exported_images_equal_a_computation_from_pixels(
+    tiny_images: str, images_run: Path, exported: Callable[..., Path]
 ) -> None:
-    metrics = train(composed(*tiny_mnist, *TINY, "data.mean=0.2", "data.std=0.4"))
-    run = only_run("mnist_mlp")
+    run, metrics = images_run, saved_metrics(images_run)
     raw = Path(tiny_images, "FashionMNIST", "raw")
     images = numpy.frombuffer(raw.joinpath("t10k-images-idx3-ubyte").read_bytes()[16:], numpy.uint8)
     images = images.reshape(100, 1, 28, 28).copy()
@@ -90,7 +73,7 @@ def test_images_as_weights_and_as_programs(
 
     net = SimpleNN()
     net.load_state_dict(torch.load(exported(f"run={run}"), weights_only=True))
-    normalised = (images / 255 - 0.2) / 0.4
+    normalised = (images / 255 - 0.5) / 0.5
     logits = net(torch.tensor(normalised, dtype=torch.float32))
     assert nn.functional.cross_entropy(logits, torch.tensor(labels)).item() == pytest.approx(metrics["test/loss"])
     assert (logits.argmax(1).numpy() == labels).mean() == pytest.approx(metrics["test/acc"])
@@ -104,15 +87,16 @@ def test_images_as_weights_and_as_programs(
             assert got.shape == (size, 10)
             assert got.dtype.name == "float32"
             assert numpy.abs(got - expected[:size]).max() < 1e-6
-        # Nobody who is given the file learns where backlit lies.
+        # The file does not name the directory of backlit.
         assert str(Path(__file__).parents[1]).encode() not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "activation", "dtype"),
     [("32-true", "relu", "float32"), ("bf16-true", "relu", "float32"), ("64-true", "tanh", "float64")],
 )
-def test_points_as_programs_in_any_precision(
+def test_exported_points_equal_a_computation_by_hand_in_any_precision(
     precision: str,
     activation: str,
     dtype: str,
@@ -135,17 +119,17 @@ def test_points_as_programs_in_any_precision(
             assert got.shape == (size,)
             assert got.dtype.name == dtype
             assert numpy.abs(got - expected[:size]).max() < 1e-6
-        (told,) = [record.getMessage() for record in caplog.records if record.name == "backlit.export"]
-        assert f"takes     inputs (batch, 2), {dtype}, as the data set has them" in told
-        assert f"gives     probabilities (batch,), {dtype}, 0 to 1, of class 1" in told
-        assert f"{FILES[format]}, {file.stat().st_size:,} bytes" in told
-        exec(re.findall(r"load it +(.*)", told)[0], {})  # the line works as it is typed
+        (report,) = [record.getMessage() for record in caplog.records if record.name == "backlit.export"]
+        assert f"takes     inputs (batch, 2), {dtype}, as the data set stores them" in report
+        assert f"gives     probabilities (batch,), {dtype}, 0 to 1, of class 1" in report
+        assert f"{FILES[format]}, {file.stat().st_size:,} bytes" in report
+        exec(re.findall(r"load it +(.*)", report)[0], {})  # the line works as printed
         assert "[0." in capsys.readouterr().out
 
 
-def test_a_compiled_run_is_exported_without_compiling(composed: Compose, exported: Callable[..., Path]) -> None:
-    train(composed(*POINTS))
-    config = only_run() / ".hydra" / "config.yaml"
+@pytest.mark.slow
+def test_a_compiled_run_is_exported_without_compiling(points_run: Path, exported: Callable[..., Path]) -> None:
+    config = points_run / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: true"))
     torch._dynamo.reset()
     for format in ("torch_export", "onnx"):
@@ -153,11 +137,11 @@ def test_a_compiled_run_is_exported_without_compiling(composed: Compose, exporte
     assert torch._dynamo.utils.counters["frames"]["total"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["state_dict", "torch_export", "onnx"])
 def test_a_file_that_computes_something_else_is_removed(
-    format: str, composed: Compose, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    format: str, points_run: Path, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(composed(*POINTS))
     save, save_program, save_onnx = torch.save, torch.export.save, torch.onnx.ONNXProgram.save
 
     def save_other_weights(weights: Any, file: Any) -> None:
@@ -174,24 +158,24 @@ def test_a_file_that_computes_something_else_is_removed(
                 value.const_value = type(value.const_value)(value.const_value.raw + 1e-3, name=name)
         save_onnx(program, file)
 
-    if format == "state_dict":  # torch.export writes by torch.save, too
+    if format == "state_dict":  # torch.export also writes by torch.save
         monkeypatch.setattr(torch, "save", save_other_weights)
     monkeypatch.setattr(torch.export, "save", save_other_program)
     monkeypatch.setattr(torch.onnx.ONNXProgram, "save", save_other_onnx)
     with pytest.raises(ExportError, match=rf"{FILES[format]} was not written as {format}: .*differ"):
         exported("run=latest", f"format={format}")
-    # A file that is to be replaced stays as it was.
-    Path(FILES[format]).write_text("mine")
-    with pytest.raises(ExportError):
-        exported("run=latest", f"format={format}", f"output={FILES[format]}")
-    assert Path(FILES[format]).read_text() == "mine"
-    assert sorted(path.name for path in Path().iterdir()) == ["outputs", FILES[format]]
+    assert [path.name for path in Path().iterdir()] == ["outputs"]
+    if format == "state_dict":  # the file that it would replace stays
+        Path("points.pth").write_text("mine")
+        with pytest.raises(ExportError):
+            exported("run=latest", "output=points.pth")
+        assert Path("points.pth").read_text() == "mine"
+        assert sorted(path.name for path in Path().iterdir()) == ["outputs", "points.pth"]
 
 
-def test_what_cannot_be_exported_is_told_in_one_line(
-    composed: Compose, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+def test_wrong_values_are_reported_in_one_line(
+    points_run: Path, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train(composed(*POINTS))
     Path("points.pth").write_text("mine")
     Path("file").touch()
     Path("empty").mkdir()
@@ -200,9 +184,9 @@ def test_what_cannot_be_exported_is_told_in_one_line(
         (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
-        (["checkpoint=first"], "(best, last), got first"),
+        (["checkpoint=first"], "(best, last, previous), got first"),
         (["packages=mine"], "packages must be a list, got mine: packages=[mine]"),
-        ([], "points.pth is there already; give output=... (output=points.pth replaces it)"),
+        ([], "points.pth exists already; give output=... (output=points.pth replaces it)"),
         (["output=nowhere/x.pth"], "output must be in a directory that can be written, got nowhere/x.pth: No such"),
         (["output=file/x.pth"], "output must be in a directory that can be written, got file/x.pth: Not a directory"),
         (["output=empty"], "output must be a file, got empty, which is a directory"),
@@ -219,15 +203,14 @@ def test_what_cannot_be_exported_is_told_in_one_line(
     assert sorted(path.name for path in Path().iterdir()) == ["empty", "file", "outputs", "points.pth"]
 
 
-def test_somebody_elses_module_gives_its_weights_and_no_program(
-    composed: Compose, exported: Callable[..., Path]
+def test_a_users_own_module_is_exported_as_weights_but_not_as_a_program(
+    points_run: Path, exported: Callable[..., Path]
 ) -> None:
-    train(composed(*POINTS))
-    run = only_run()
+    run = points_run
     module = nn.Linear(2, 1)
     torch.save({"state_dict": {f"layer.{k}": v for k, v in module.state_dict().items()}}, run / "checkpoints/best.ckpt")
     config = run / ".hydra" / "config.yaml"
-    # It lies in a package that is not there: the weights need none of its code.
+    # Its package is not installed: the weights need none of its code.
     text = re.sub(r"backlit\.models\.BinaryClassifier", "their_package.Theirs", config.read_text())
     config.write_text(text)
     read = torch.load(exported("run=latest"), weights_only=True)
@@ -248,16 +231,21 @@ def test_somebody_elses_module_gives_its_weights_and_no_program(
         sys.modules.pop("their_package", None)
 
 
-def test_the_command(composed: Compose, run_command: RunCommand) -> None:
-    train(composed(*POINTS))
-    done = run_command("backlit-export", "run=latest", "format=onnx")
+@pytest.mark.slow
+def test_the_command_prints_what_the_file_takes_and_gives(points_run: Path, call_command: CallCommand) -> None:
+    done = call_command("backlit-export", "run=latest", "format=onnx")
     assert (done.returncode, done.stderr) == (0, "")
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert names == ["file", "from", "takes", "gives", "checked", "load"]
 
+
+@pytest.mark.slow
+def test_a_failed_export_is_reported_in_one_line_and_leaves_no_file(
+    composed: Compose, call_command: CallCommand
+) -> None:
     # onnxruntime has no gelu in float64.
-    train(composed(*POINTS, "trainer.precision=64-true", "model.activation=gelu", "task_name=exact"))
-    refused = run_command("backlit-export", "run=latest", "format=onnx")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert re.fullmatch(r"error: exact\.onnx was not written as onnx: .*NOT_IMPLEMENTED.*Erf.*\n", refused.stderr)
-    assert sorted(path.name for path in Path().iterdir()) == ["outputs", "points.onnx"]
+    train(composed(*POINTS, "trainer.precision=64-true", "model.activation=gelu"))
+    failed = call_command("backlit-export", "run=latest", "format=onnx")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert re.fullmatch(r"error: points\.onnx was not written as onnx: .*NOT_IMPLEMENTED.*Erf.*\n", failed.stderr)
+    assert [path.name for path in Path().iterdir()] == ["outputs"]

@@ -1,4 +1,4 @@
-"""The launcher among Hydra's: its own test suites for launchers."""
+"""backlit's launcher passes Hydra's own test suites for launchers."""
 
 import multiprocessing
 import os
@@ -12,21 +12,22 @@ from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, Inte
 from hydra.test_utils.test_utils import TSweepRunner
 from omegaconf import DictConfig
 
-from backlit.run import ConfigError
+from backlit.errors import ConfigError
 from hydra_plugins.backlit_launcher import BacklitLauncher
 
-# Hydra's own test programs ask for the behaviour of an old version.
-pytestmark = pytest.mark.filterwarnings("ignore:\\s*Future Hydra versions will no longer change working directory")
+# Hydra's test programs use the behaviour of an old version.
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.filterwarnings("ignore:\\s*Future Hydra versions will no longer change working directory"),
+]
 
 
-def test_hydra_finds_it() -> None:
+def test_hydra_finds_the_launcher() -> None:
     # Hydra imports plugins in its own way: the class is another object.
     assert "BacklitLauncher" in [found.__name__ for found in Plugins.instance().discover(Launcher)]
 
 
-@pytest.mark.parametrize(
-    ("launcher_name", "overrides"), [("backlit", []), ("backlit", ["hydra.launcher.n_jobs=2"])], ids=["one", "two"]
-)
+@pytest.mark.parametrize(("launcher_name", "overrides"), [("backlit", ["hydra.launcher.n_jobs=2"])])
 class TestBacklitLauncher(LauncherTestSuite):
     pass
 
@@ -40,13 +41,13 @@ class TestBacklitLauncherInBatches(BatchedSweeperTestSuite):
 
 @pytest.mark.parametrize(
     ("task_launcher_cfg", "extra_flags"),
-    [({}, ["-m", "hydra/launcher=backlit"]), ({}, ["-m", "hydra/launcher=backlit", "hydra.launcher.n_jobs=2"])],
+    [({}, ["-m", "hydra/launcher=backlit", "hydra.launcher.n_jobs=2"])],
 )
 class TestBacklitLauncherIntegration(IntegrationTestSuite):
     pass
 
 
-def test_settings() -> None:
+def test_the_launcher_keeps_its_settings() -> None:
     settings: dict[str, Any] = {"n_jobs": 3, "gpus_per_job": 2}
     launcher = BacklitLauncher(**settings)
     assert (launcher.n_jobs, launcher.gpus_per_job) == (3, 2)
@@ -58,7 +59,7 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backlit.sweep._gpus", lambda: ["4", "5", "7"])
+    monkeypatch.setattr("backlit.sweeps.launch.available_gpus", lambda: ["4", "5", "7"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
 
@@ -88,16 +89,16 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     assert {given[0][0], given[1][0]} == {"4", "5"}
     assert len(given[2][0].split(",")) == 2
     assert {job[1:] for job in given} == {((2, "2"), None)}
-    # The runner has removed the directory in which it worked.
-    monkeypatch.chdir(another := tmp_path_factory.mktemp("refused"))
-    refused = hydra_sweep_runner(
+    # The runner has removed its working directory.
+    monkeypatch.chdir(another := tmp_path_factory.mktemp("rejected"))
+    rejected = hydra_sweep_runner(
         **arguments,
         config_name="compose",
         overrides=[*overrides, "+trainer.devices=1,4"],
         task_function=task,
         temp_dir=another,
     )
-    refused.check = sweep.check
+    rejected.check = sweep.check
     message = r"trainer.devices must be <= 3 \(the GPUs that a job can have\), got 4"
-    with pytest.raises(ConfigError, match=message), refused:
+    with pytest.raises(ConfigError, match=message), rejected:
         pass

@@ -1,4 +1,4 @@
-"""What a trained network says of new files is what it says when it is asked directly."""
+"""Predictions for files equal those of the weights themselves; input and output that do not fit are rejected."""
 
 import csv
 import gzip
@@ -8,7 +8,6 @@ import json
 import math
 import os
 import resource
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,51 +15,35 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from numpy.typing import NDArray
 from PIL import Image
 
-from backlit.data.files import read_image
-from backlit.entry import CONFIG_DIR
+from backlit.errors import ConfigError
 from backlit.predict import predict
-from backlit.run import ConfigError
-from backlit.train import train
-from tests.conftest import Compose, RunCommand, write_idx
-from tests.test_own_parts import PACKAGE
+from backlit.training.train import train
+from tests.conftest import CallCommand, Compose
+from tests.helpers.commands import compose_config
+from tests.helpers.images import write_idx
+from tests.helpers.own_package import PACKAGE
+from tests.helpers.processes import Started
 
 MNIST = Path(__file__).parents[1] / "src" / "backlit" / "data" / "mnist_files"
 COUNT = 200
 
 
-def trained(directory: Path, *overrides: str) -> Path:
-    before = Path.cwd()
-    os.chdir(directory)
-    try:
-        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            train(compose("train", ["trainer.accelerator=cpu", *overrides]))
-        (run,) = directory.glob("outputs/*/runs/*")
-        return run
-    finally:
-        os.chdir(before)
-        GlobalHydra.instance().clear()
-
-
 @pytest.fixture(scope="module")
-def images_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("images")
+def mnist_run(mnist_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on 200 batches of MNIST; not to be changed."""
+    directory = tmp_path_factory.mktemp("mnist")
     limits = ["trainer.max_epochs=1", "trainer.limit_train_batches=200", "trainer.limit_test_batches=1"]
-    return trained(directory, "experiment=mnist_mlp", "trainer.limit_val_batches=1", *limits)
-
-
-@pytest.fixture(scope="module")
-def points_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("points"), "experiment=points", "trainer.max_epochs=1")
+    more = ["trainer.limit_val_batches=1", "trainer.accelerator=cpu", "callbacks=none", "logger=csv"]
+    train(compose_config("experiment=mnist_mlp", *limits, *more, f"data.data_dir={mnist_data}"), directory)
+    return directory
 
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]:
-    """Images ``(COUNT, 28, 28)`` of MNIST's test set, and their labels."""
+    """`COUNT` images of MNIST's test set, shape ``(COUNT, 28, 28)``, and their labels."""
     images = gzip.decompress((MNIST / "t10k-images-idx3-ubyte.gz").read_bytes())[16:]
     labels = gzip.decompress((MNIST / "t10k-labels-idx1-ubyte.gz").read_bytes())[8:]
     pixels = numpy.frombuffer(images, numpy.uint8).reshape(-1, 28, 28)
@@ -68,7 +51,7 @@ def digits() -> tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]:
 
 
 @pytest.fixture
-def files(tmp_path: Path, digits: tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]) -> Path:
+def digit_files(tmp_path: Path, digits: tuple[NDArray[numpy.uint8], NDArray[numpy.uint8]]) -> Path:
     directory = tmp_path / "digits"
     directory.mkdir()
     for index, image in enumerate(digits[0]):
@@ -77,15 +60,15 @@ def files(tmp_path: Path, digits: tuple[NDArray[numpy.uint8], NDArray[numpy.uint
 
 
 @pytest.fixture
-def asked(composed: Compose) -> Any:
-    """Ask in this process, and return the rows of the output."""
+def predicted(composed: Compose) -> Any:
+    """Run the command in this process, and return the rows of the output."""
 
-    def ask(run: Path, given: str, *overrides: str, output: str = "out.csv") -> list[dict[str, str]]:
+    def run_predict(run: Path, given: str, *overrides: str, output: str = "out.csv") -> list[dict[str, str]]:
         cfg = composed(f"run={run}", f"input={given}", f"output={output}", *overrides, config_name="predict")
         predict(cfg)
         return read(Path(output))
 
-    return ask
+    return run_predict
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -109,15 +92,17 @@ def direct(run: Path, images: NDArray[numpy.uint8]) -> torch.Tensor:
     return x.softmax(1)
 
 
-def test_images_are_judged_as_the_weights_judge_them(files: Path, images_run: Path, digits: Any, asked: Any) -> None:
-    rows = asked(images_run, "digits", "batch_size=64")
-    expected = direct(images_run, digits[0]).sort(1, descending=True)
+def test_predictions_of_images_equal_those_of_the_weights(
+    digit_files: Path, mnist_run: Path, digits: Any, predicted: Any
+) -> None:
+    rows = predicted(mnist_run, "digits", "batch_size=64")
+    expected = direct(mnist_run, digits[0]).sort(1, descending=True)
     assert [row["source"] for row in rows] == [f"digits/{index:03}.png" for index in range(COUNT)]
     assert classes(rows) == expected.indices[:, 0].tolist()
     assert [int(row["runner_up"]) for row in rows] == expected.indices[:, 1].tolist()
     for name, column in (("probability", 0), ("runner_up_probability", 1)):
-        told = torch.tensor([float(row[name]) for row in rows])
-        assert torch.allclose(told, expected.values[:, column], atol=1e-5)
+        written = torch.tensor([float(row[name]) for row in rows])
+        assert torch.allclose(written, expected.values[:, column], atol=1e-5)
     assert (numpy.array(classes(rows)) == digits[1]).mean() > 0.75
     assert {row["inverted"] for row in rows} == {"False"}
     with Image.open("out.png") as picture:
@@ -125,9 +110,10 @@ def test_images_are_judged_as_the_weights_judge_them(files: Path, images_run: Pa
     assert sorted(os.listdir()) == ["digits", "out.csv", "out.png"]  # nothing temporary is left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["idx", "idx.gz", "npy", "npy flat floats", "npy int64", "list", "glob", "stdin"])
-def test_the_same_images_in_other_files(
-    kind: str, files: Path, images_run: Path, digits: Any, asked: Any, monkeypatch: pytest.MonkeyPatch
+def test_other_file_formats_give_the_same_predictions(
+    kind: str, digit_files: Path, mnist_run: Path, digits: Any, predicted: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images = digits[0]
     given, count = kind, COUNT
@@ -149,16 +135,17 @@ def test_the_same_images_in_other_files(
         given = "-"
         content = io.BytesIO()
         numpy.save(content, images)
-        monkeypatch.setattr("backlit.data.files._stdin", content.getvalue)
-    rows = asked(images_run, given, "batch_size=70")
-    assert classes(rows) == direct(images_run, images[:count]).argmax(1).tolist()
+        monkeypatch.setattr("backlit.data.input_files._read_stdin", content.getvalue)
+    rows = predicted(mnist_run, given, "batch_size=70")
+    assert classes(rows) == direct(mnist_run, images[:count]).argmax(1).tolist()
     if kind in ("idx", "npy"):
         assert rows[-1]["source"] == f"{given}[{COUNT - 1}]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["inverted", "RGB", "large JPEG", "16 bit", "transparent", "white on nothing", "wide"])
-def test_the_same_images_in_another_form(
-    way: str, images_run: Path, digits: Any, asked: Any, capsys: pytest.CaptureFixture[str]
+def test_other_forms_of_the_images_give_the_same_predictions(
+    way: str, mnist_run: Path, digits: Any, predicted: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("other").mkdir()
     for index, image in enumerate(digits[0]):
@@ -178,41 +165,29 @@ def test_the_same_images_in_another_form(
             wide.save(path)
         else:
             Image.merge("LA", (Image.new("L", (28, 28), 255 if way == "white on nothing" else 0), ink)).save(path)
-    rows = asked(images_run, "other")
+    rows = predicted(mnist_run, "other")
     are_inverted = way in ("inverted", "transparent", "wide")
     assert [row["inverted"] for row in rows] == [str(are_inverted)] * COUNT
-    told = "200 of 200 images were dark on light and were inverted"
-    assert (told in capsys.readouterr().out) == are_inverted
-    expected = direct(images_run, digits[0]).argmax(1)
+    message = "200 of 200 images were dark on light and were inverted"
+    assert (message in capsys.readouterr().out) == are_inverted
+    expected = direct(mnist_run, digits[0]).argmax(1)
     agree = (torch.tensor(classes(rows)) == expected).float().mean()
     if way == "wide":
         small = [numpy.asarray(Image.fromarray(numpy.pad(i, 14)).resize((28, 28))) for i in digits[0]]
-        padded = direct(images_run, numpy.stack(small)).argmax(1)
+        padded = direct(mnist_run, numpy.stack(small)).argmax(1)
         assert (torch.tensor(classes(rows)) == padded).float().mean() >= 0.99
     else:
         assert agree >= (0.98 if way == "large JPEG" else 1)
 
 
-def test_inverting_can_be_told(files: Path, images_run: Path, digits: Any, asked: Any) -> None:
-    rows = asked(images_run, "digits", "invert=true")
-    assert classes(rows) == direct(images_run, 255 - digits[0]).argmax(1).tolist()
+def test_images_are_inverted_on_request(digit_files: Path, mnist_run: Path, digits: Any, predicted: Any) -> None:
+    rows = predicted(mnist_run, "digits", "invert=true")
+    assert classes(rows) == direct(mnist_run, 255 - digits[0]).argmax(1).tolist()
     assert {row["inverted"] for row in rows} == {"True"}
 
 
-def test_an_image_is_made_28_pixels_wide_without_distortion() -> None:
-    tall = Image.new("L", (100, 200), 250)
-    tall.paste(10, (0, 50, 100, 150))  # a square of the picture's width
-    file = io.BytesIO()
-    tall.save(file, "png")
-    small = read_image(file, 28, 28)
-    assert small.shape == (28, 28)
-    dark = numpy.argwhere(small < 128)
-    assert (dark.max(0) - dark.min(0) + 1).tolist() == [14, 14]
-    assert set(small[:, [0, -1]].flatten().tolist()) == {250}
-
-
-def test_json_lines_have_numbers(files: Path, images_run: Path, composed: Compose) -> None:
-    predict(composed(f"run={images_run}", "input=digits/000.png", "output=out.jsonl", config_name="predict"))
+def test_json_lines_have_numbers_and_truth_values(digit_files: Path, mnist_run: Path, composed: Compose) -> None:
+    predict(composed(f"run={mnist_run}", "input=digits/000.png", "output=out.jsonl", config_name="predict"))
     (row,) = map(json.loads, Path("out.jsonl").read_text().splitlines())
     assert row["source"] == "digits/000.png"
     assert row["class"] == "7"  # a name; Fashion-MNIST's are words
@@ -221,15 +196,15 @@ def test_json_lines_have_numbers(files: Path, images_run: Path, composed: Compos
 
 
 @pytest.mark.parametrize("kind", ["csv", "headed csv", "npy"])
-def test_points_are_judged_as_by_hand(kind: str, points_run: Path, asked: Any) -> None:
+def test_predictions_of_points_equal_a_computation_by_hand(kind: str, trained_points: Path, predicted: Any) -> None:
     points = numpy.random.default_rng(0).uniform(-2, 2, (50, 2))
     if kind == "npy":
         numpy.save("points.npy", points)
     else:
         header = "x1,x2" if kind == "headed csv" else ""
         numpy.savetxt("points.csv", points, delimiter=",", header=header, comments="", fmt="%.17g")
-    rows = asked(points_run, f"points.{kind[-3:]}", "batch_size=20")
-    weights = {name: value.double() for name, value in torch.load(points_run / "weights.pth").items()}
+    rows = predicted(trained_points, f"points.{kind[-3:]}", "batch_size=20")
+    weights = {name: value.double() for name, value in torch.load(trained_points / "weights.pth").items()}
     hidden = (torch.from_numpy(points) @ weights["fc1.weight"].T + weights["fc1.bias"]).relu()
     logits = (hidden @ weights["fc2.weight"].T + weights["fc2.bias"])[:, 0]
     for row, (x, y), logit in zip(rows, points.tolist(), logits.tolist(), strict=True):
@@ -239,21 +214,25 @@ def test_points_are_judged_as_by_hand(kind: str, points_run: Path, asked: Any) -
     assert Path("out.png").exists()
 
 
-def test_standard_input_and_output(points_run: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "backlit.predict", f"run={points_run}", "input=-", "output=-"]
-    done = subprocess.run(command, cwd=tmp_path, input="x,y\n1,1\n-1,-1\n", capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    header, *rows = csv.reader(done.stdout.splitlines())
+@pytest.mark.process
+def test_points_from_standard_input_give_csv_on_standard_output(trained_points: Path, tmp_path: Path) -> None:
+    command = ["backlit-predict", f"run={trained_points}", "input=-", "output=-"]
+    process = Started(*command, directory=tmp_path, stdin="x,y\n1,1\n-1,-1\n")
+    printed, reported = process.communicate()
+    assert process.returncode == 0, reported
+    header, *rows = csv.reader(printed.splitlines())
     assert header == ["x", "y", "class", "probability_of_1"]
     assert [row[:3] for row in rows] == [["1.0", "1.0", "1"], ["-1.0", "-1.0", "0"]]
-    assert "points by class:  0: 1  1: 1" in done.stderr
+    assert "points by class:  0: 1  1: 1" in reported
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_read_is_skipped(files: Path, images_run: Path, run_command: RunCommand) -> None:
-    (files / "000.png").write_text("no image")
-    (files / "001.png").write_bytes((files / "001.png").read_bytes()[:100])
-    done = run_command("backlit-predict", f"run={images_run}", "input=digits", "output=out.csv")
+def test_unreadable_images_are_reported_and_skipped(
+    digit_files: Path, mnist_run: Path, call_command: CallCommand
+) -> None:
+    (digit_files / "000.png").write_text("no image")
+    (digit_files / "001.png").write_bytes((digit_files / "001.png").read_bytes()[:100])
+    done = call_command("backlit-predict", f"run={mnist_run}", "input=digits", "output=out.csv")
     assert done.returncode == 1
     lines = done.stderr.splitlines()
     assert lines[0] == "error: digits/000.png cannot be read: it is no image"
@@ -264,18 +243,18 @@ def test_what_cannot_be_read_is_skipped(files: Path, images_run: Path, run_comma
     assert "written   out.csv, out.png" in done.stdout
 
 
-def test_a_packed_file_that_ends_too_soon(images_run: Path, digits: Any, asked: Any) -> None:
+def test_a_truncated_archive_gives_its_whole_batches(mnist_run: Path, digits: Any, predicted: Any) -> None:
     write_idx(Path("whole"), digits[0])
     Path("part.gz").write_bytes(gzip.compress(Path("whole").read_bytes()[: 16 + 784 * 105]))
     with pytest.raises(SystemExit) as error:
-        asked(images_run, "part.gz", "batch_size=50")
+        predicted(mnist_run, "part.gz", "batch_size=50")
     assert error.value.code == 1
     assert len(read(Path("out.csv"))) == 100
 
 
-def test_nothing_that_can_be_read(images_run: Path, run_command: RunCommand) -> None:
+def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_command: CallCommand) -> None:
     Path("a.csv").write_text("1,2\n")
-    done = run_command("backlit-predict", f"run={images_run}", "input=a.csv", "output=out.csv")
+    done = call_command("backlit-predict", f"run={mnist_run}", "input=a.csv", "output=out.csv")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: a.csv cannot be read: it is no image\n"
     assert os.listdir() == ["a.csv"]
@@ -309,8 +288,8 @@ def test_nothing_that_can_be_read(images_run: Path, run_command: RunCommand) -> 
         ("points", ["input=images.npy"], r"^images\.npy must have .* shape \(2,\) .*, got uint8 \(28, 28\)$"),
     ],
 )
-def test_what_does_not_fit_is_told_and_nothing_written(
-    run: str, overrides: list[str], message: str, images_run: Path, points_run: Path, composed: Compose
+def test_wrong_values_are_reported_in_one_line_and_nothing_is_written(
+    run: str, overrides: list[str], message: str, mnist_run: Path, trained_points: Path, composed: Compose
 ) -> None:
     Path("empty").mkdir()
     Image.new("L", (28, 28)).save("a.png")
@@ -323,7 +302,7 @@ def test_what_does_not_fit_is_told_and_nothing_written(
     Path("three.csv").write_text("1,2\n1,2,3\n")
     Path("nan.csv").write_text("1,2\nnan,1\n")
     before = sorted(os.listdir())
-    where = {"images": images_run, "points": points_run}[run]
+    where = {"images": mnist_run, "points": trained_points}[run]
     cfg = composed(f"run={where}", "output=out.csv", *overrides, config_name="predict")
     with pytest.raises(ConfigError, match=message) as error:
         predict(cfg)
@@ -331,13 +310,13 @@ def test_what_does_not_fit_is_told_and_nothing_written(
     assert sorted(os.listdir()) == before
 
 
-def test_no_input_at_all(run_command: RunCommand) -> None:
-    done = run_command("backlit-predict", "run=latest")
+def test_a_missing_input_is_reported(call_command: CallCommand) -> None:
+    done = call_command("backlit-predict", "run=latest")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: input must be given: backlit-predict run=latest input=digits\n"
 
 
-def test_a_full_disk_leaves_nothing(points_run: Path, asked: Any) -> None:
+def test_a_full_disk_leaves_no_file(trained_points: Path, predicted: Any) -> None:
     numpy.save("points.npy", numpy.zeros((20_000, 2)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
@@ -345,15 +324,24 @@ def test_a_full_disk_leaves_nothing(points_run: Path, asked: Any) -> None:
         with pytest.raises(
             ConfigError, match=r"^output must be a file that can be written, got out.csv: File too large$"
         ):
-            asked(points_run, "points.npy")
+            predicted(trained_points, "points.npy")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert os.listdir() == ["points.npy"]
 
 
+@pytest.mark.slow
+def test_a_run_in_bfloat16_predicts(composed: Compose, predicted: Any) -> None:
+    small = ["experiment=points", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none", "logger=csv"]
+    Path("run").mkdir()
+    train(composed(*small, "trainer.precision=bf16-true"), Path("run").absolute())
+    Path("points.csv").write_text("1,1\n-1,-1\n")
+    assert classes(predicted(Path("run"), "points.csv")) == [1, 0]
+
+
 @pytest.fixture
 def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make a run of somebody's own model and data, untrained."""
+    """Make an untrained run of a user's own model and data."""
     (tmp_path / "foreign_package.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "foreign_package", raising=False)
@@ -378,17 +366,19 @@ def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         ("lightning.LightningDataModule", "MyCNN", r"^run must have data with prepare_inputs and .*, got Lightning"),
     ],
 )
-def test_a_run_of_something_else_is_refused(data: str, model: str, message: str, own_run: Any, asked: Any) -> None:
+def test_a_run_without_classifier_or_images_is_rejected(
+    data: str, model: str, message: str, own_run: Any, predicted: Any
+) -> None:
     Image.new("L", (28, 28)).save("a.png")
     run = own_run(data, model, **({"channels": 3} if model == "MyCNN" else {}))
     with pytest.raises(ConfigError, match=r"packages=\["):
-        asked(run, "a.png")
+        predicted(run, "a.png")
     with pytest.raises(ConfigError, match=message):
-        asked(run, "a.png", "packages=[foreign_package,lightning]")
+        predicted(run, "a.png", "packages=[foreign_package,lightning]")
     assert not Path("out.csv").exists()
 
 
-def test_images_of_another_size_and_a_network_of_ones_own(own_run: Any, asked: Any) -> None:
+def test_a_users_own_network_predicts_images_of_its_own_size(own_run: Any, predicted: Any) -> None:
     run = own_run("backlit.data.InMemoryDataModule", "MyCNN", channels=3)
     config = run / ".hydra" / "config.yaml"
     content = json.loads(config.read_text())
@@ -396,7 +386,7 @@ def test_images_of_another_size_and_a_network_of_ones_own(own_run: Any, asked: A
     config.write_text(json.dumps(content))
     images = numpy.random.default_rng(0).integers(0, 256, (5, 8, 8), dtype=numpy.uint8)
     numpy.save("a.npy", images)
-    rows = asked(run, "a.npy", "packages=[foreign_package]")
+    rows = predicted(run, "a.npy", "packages=[foreign_package]")
     model = importlib.import_module("foreign_package").MyCNN(3)
     model.load_state_dict(torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"])
     assert classes(rows) == model(torch.from_numpy(images)[:, None].float()).argmax(1).tolist()

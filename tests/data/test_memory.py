@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backlit.data import PointsDataModule, TensorPairs
-from backlit.data.memory import BatchLoader
+from backlit.data.loader import BatchLoader
 
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 10_000), min_size=1, max_size=40))
@@ -26,7 +26,7 @@ def test_uint8_stays_uint8() -> None:
     assert targets.tolist() == [2, 0]
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("num_workers", [0, pytest.param(1, marks=pytest.mark.process)])
 def test_an_epoch_presents_every_sample_passes_times(num_workers: int) -> None:
     data = PointsDataModule(train_size=10, batch_size=4, passes_per_epoch=3, num_workers=num_workers)
     data.setup("fit")
@@ -54,9 +54,9 @@ def test_the_order_is_seeded_and_changes_every_epoch() -> None:
         loader = data.train_dataloader()
         return [torch.cat([x for x, _ in loader]) for _ in range(2)]
 
-    first, again = orders(1), orders(1)
-    assert torch.equal(first[0], again[0])
-    assert torch.equal(first[1], again[1])
+    first, repeated = orders(1), orders(1)
+    assert torch.equal(first[0], repeated[0])
+    assert torch.equal(first[1], repeated[1])
     assert not torch.equal(first[0], first[1])
 
 
@@ -65,7 +65,9 @@ def pairs(size: int) -> TensorPairs:
 
 
 @given(size=st.integers(1, 60), per_process=st.integers(1, 9), world_size=st.integers(1, 5), passes=st.integers(1, 3))
-def test_processes_see_together_what_one_sees(size: int, per_process: int, world_size: int, passes: int) -> None:
+def test_processes_together_see_the_batches_of_a_single_process(
+    size: int, per_process: int, world_size: int, passes: int
+) -> None:
     size, batch_size = max(size, world_size), per_process * world_size
 
     def loader(**processes: int) -> BatchLoader:
@@ -87,7 +89,7 @@ def test_processes_see_together_what_one_sees(size: int, per_process: int, world
         assert sum(weights) == pytest.approx(world_size)
         seen = torch.cat([targets for (_, targets), weight in zip(parts, weights, strict=True) if weight])
         assert sorted(seen.tolist()) == sorted(whole[1].tolist())
-        # What averaging over the processes does to what each has averaged.
+        # The weighted mean over the processes of their own means.
         means = [weight * inputs.double().mean() for (inputs, _), weight in zip(parts, weights, strict=True)]
         assert float(sum(means)) / world_size == pytest.approx(float(whole[0].double().mean()))
 
@@ -102,7 +104,7 @@ def test_in_evaluation_each_sample_counts_once(size: int, batch_size: int, world
     assert all(len(targets) for part in parts for targets in part)
 
 
-def test_a_loader_goes_on_where_its_state_says() -> None:
+def test_a_loader_resumes_where_its_state_says() -> None:
     def loader() -> BatchLoader:
         return BatchLoader(pairs(50), 8, train=True, shuffle=True, seed=1, epoch=lambda: 4)
 

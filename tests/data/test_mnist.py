@@ -1,24 +1,14 @@
-import gzip
-import logging
-import os
-import signal
+"""MNIST's own files and the other data sets in its format; `backlit.data.mnist_unpack` has its own tests."""
+
 import struct
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from backlit.data import MNISTDataModule
-from backlit.data.mnist import MNIST_SHA256, _stratified, unpack_mnist
-from tests.conftest import write_idx
-
-RAW = Path("MNIST", "raw")
+from tests.helpers.images import write_idx
 
 
 def tiny(data_dir: str, **arguments: object) -> MNISTDataModule:
@@ -28,8 +18,8 @@ def tiny(data_dir: str, **arguments: object) -> MNISTDataModule:
     return data
 
 
-def test_mnist_comes_with_the_package(tmp_path: Path) -> None:
-    data = MNISTDataModule(data_dir=str(tmp_path / "data"))
+def test_mnist_comes_with_the_package(mnist_data: Path) -> None:
+    data = MNISTDataModule(data_dir=str(mnist_data))
     data.prepare_data()
     data.setup("fit")
     assert data.val_set is not None
@@ -46,68 +36,20 @@ def test_mnist_comes_with_the_package(tmp_path: Path) -> None:
     assert pixels.std().item() == pytest.approx(0.3081, abs=5e-5)
 
 
-def test_what_is_there_is_used_as_it_is(tmp_path: Path) -> None:
-    raw = unpack_mnist(tmp_path)
-    before = {path.name: path.stat().st_mtime_ns for path in raw.iterdir()}
-    assert unpack_mnist(tmp_path) == raw
-    assert {path.name: path.stat().st_mtime_ns for path in raw.iterdir()} == before
-    # The same files lying openly in a folder are read where they are.
-    assert unpack_mnist(raw) == raw
-    assert not (raw / "MNIST").exists()
-
-
-def test_packed_files_are_unpacked_from_where_they_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source = unpack_mnist(tmp_path / "source")
-    for name in MNIST_SHA256:
-        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((source / name).read_bytes(), compresslevel=1))
-    monkeypatch.setattr("backlit.data.mnist.resources", None)  # the package's own copy is out of reach
-    raw = unpack_mnist(tmp_path)
-    assert all((raw / name).read_bytes() == (source / name).read_bytes() for name in MNIST_SHA256)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "altered"])
-def test_a_damaged_file_is_named_and_replaced(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    raw = unpack_mnist(tmp_path)
-    path = raw / "t10k-labels-idx1-ubyte"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-100] if damage == "truncated" else whole[:-1] + b"\x03")
-    with caplog.at_level(logging.WARNING):
-        unpack_mnist(tmp_path)
-    assert str(path) in caplog.text
-    assert "truncated or altered" in caplog.text
-    assert path.read_bytes() == whole
-
-
-def test_a_kill_while_unpacking_leaves_nothing_half_written(tmp_path: Path) -> None:
-    code = "import sys; from pathlib import Path; from backlit.data.mnist import unpack_mnist; unpack_mnist(Path('d'))"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
-    raw = tmp_path / "d" / RAW
-    deadline = time.monotonic() + 60
-    while not list(raw.glob("*.partial")) and process.poll() is None and time.monotonic() < deadline:
-        pass
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    unpack_mnist(tmp_path / "d")
-    assert {path.name for path in raw.iterdir()} - {".lock"} == set(MNIST_SHA256)
-
-
-def test_splits_are_disjoint_repeatable_and_whole(tiny_images: str) -> None:
-    first, again, other = (
-        tiny(tiny_images, val_size=60),
-        tiny(tiny_images, val_size=60),
-        tiny(tiny_images, val_size=60, seed=1),
-    )
+def test_splits_are_disjoint_and_repeatable_and_lose_no_image(tiny_images: str) -> None:
+    first, repeated, other = (tiny(tiny_images, val_size=60, seed=seed) for seed in (0, 0, 1))
     whole = tiny(tiny_images, val_size=0).train_set
 
     def keys(images: torch.Tensor) -> set[bytes]:
         return {image.numpy().tobytes() for image in images}
 
     assert first.val_set is not None
-    assert again.val_set is not None
+    assert repeated.val_set is not None
     assert other.val_set is not None
     assert keys(first.train_set.inputs) | keys(first.val_set.inputs) == keys(whole.inputs)
     assert not keys(first.train_set.inputs) & keys(first.val_set.inputs)
-    assert torch.equal(first.val_set.inputs, again.val_set.inputs)
+    assert (len(keys(whole.inputs)), len(first.val_set.targets)) == (200, 60)
+    assert torch.equal(first.val_set.inputs, repeated.val_set.inputs)
     assert not torch.equal(first.val_set.inputs, other.val_set.inputs)
 
 
@@ -127,22 +69,6 @@ def test_qmnist_has_eight_columns_of_labels_and_ten_thousand_test_digits(tmp_pat
     assert data.test_set.targets[:12].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]
 
 
-@given(st.lists(st.integers(0, 5), min_size=2, max_size=200), st.data())
-def test_stratified_positions_keep_the_proportions(classes: list[int], data: st.DataObject) -> None:
-    labels = torch.tensor(classes)
-    size = data.draw(st.integers(0, len(classes) - 1))
-    chosen = _stratified(labels, size)
-    assert len(chosen) == len(set(chosen.tolist())) == size
-    exact = torch.bincount(labels) * size / len(labels)
-    assert ((torch.bincount(labels[chosen], minlength=len(exact)) - exact).abs() < 1).all()
-
-
-def test_stratified_validation_has_each_class_equally(tiny_images: str) -> None:
-    data = tiny(tiny_images, val_size=50, stratified=True)
-    assert data.val_set is not None
-    assert torch.bincount(data.val_set.targets).tolist() == [5] * 10
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_pixels_are_normalised_as_torchvision_does(dtype: torch.dtype) -> None:
     data = MNISTDataModule(mean=0.3, std=0.7)
@@ -153,7 +79,7 @@ def test_pixels_are_normalised_as_torchvision_does(dtype: torch.dtype) -> None:
     assert torch.allclose(prepared.double(), expected, atol=2e-2 if dtype == torch.bfloat16 else 1e-6)
 
 
-def test_augmentation_changes_training_images_alone() -> None:
+def test_augmentation_changes_training_images_only() -> None:
     torch.manual_seed(0)
     data = MNISTDataModule(augmentation={"degrees": 30, "translate": [0.2, 0.2]})
     images = torch.randint(0, 256, (4, 1, 28, 28), dtype=torch.uint8)
@@ -162,9 +88,9 @@ def test_augmentation_changes_training_images_alone() -> None:
     assert not torch.equal(plain, data.prepare_inputs(images, torch.float32, train=True))
 
 
-def test_noise_changes_test_images_alone(tiny_images: str) -> None:
-    clean, noisy, again = (tiny(tiny_images, val_size=60, test_noise=noise) for noise in (0, 0.05, 0.05))
-    assert torch.equal(noisy.test_set.inputs, again.test_set.inputs)
+def test_noise_changes_test_images_only(tiny_images: str) -> None:
+    clean, noisy, repeated = (tiny(tiny_images, val_size=60, test_noise=noise) for noise in (0, 0.05, 0.05))
+    assert torch.equal(noisy.test_set.inputs, repeated.test_set.inputs)
     assert torch.equal(noisy.train_set.inputs, clean.train_set.inputs)
     assert torch.equal(noisy.test_set.targets, clean.test_set.targets)
     before, after = clean.test_set.inputs, noisy.test_set.inputs
@@ -175,7 +101,9 @@ def test_noise_changes_test_images_alone(tiny_images: str) -> None:
     assert moved.std().item() == pytest.approx(0.05, rel=0.05)
 
 
-def test_a_missing_relative_says_what_is_missing_and_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_download_names_the_missing_files_and_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def offline(*arguments: object, **more: object) -> None:
         raise RuntimeError("Error downloading x.gz:\nno route")
 

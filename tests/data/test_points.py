@@ -49,7 +49,7 @@ def test_labels_and_margin_follow_the_line(weights: tuple[float, float], offset:
     assert points.abs().max() <= 1
 
 
-def test_label_noise_flips_training_labels_alone() -> None:
+def test_label_noise_flips_training_labels_only() -> None:
     clean, noisy = drawn(train_size=2000), drawn(train_size=2000, label_noise=0.2)
     assert torch.equal(clean.train_set.inputs, noisy.train_set.inputs)
     flipped = (clean.train_set.targets != noisy.train_set.targets).float().mean().item()
@@ -57,7 +57,7 @@ def test_label_noise_flips_training_labels_alone() -> None:
     assert torch.equal(clean.test_set.targets, noisy.test_set.targets)
 
 
-def test_noise_moves_test_points_alone() -> None:
+def test_noise_moves_test_points_only() -> None:
     clean, noisy = drawn(), drawn(test_noise=0.2)
     assert torch.equal(clean.train_set.inputs, noisy.train_set.inputs)
     assert clean.val_set is not None

@@ -20,24 +20,25 @@ def loader(inputs: torch.Tensor, targets: torch.Tensor, batch_size: int) -> Data
     return DataLoader(TensorDataset(inputs, targets), batch_size=batch_size)
 
 
+SHORT_EPOCH = "ignore:The number of training batches .* is smaller than the logging interval"
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '.*_dataloader' does not have many workers",  # data in memory need none
     "ignore:`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 beside torch 2.14
 )
 
 
-def test_binary_loss_by_hand() -> None:
+def test_binary_loss_equals_a_computation_by_hand() -> None:
     loss = BinaryClassifier().loss(torch.tensor([0.0, 2.0]), torch.tensor([1, 0]))
     # -log sigmoid(0) = log 2; -log(1 - sigmoid(2)) = log(1 + e²)
     assert loss.item() == pytest.approx((math.log(2) + math.log(1 + math.exp(2))) / 2)
 
 
-def test_multiclass_loss_by_hand() -> None:
+def test_multiclass_loss_equals_a_computation_by_hand() -> None:
     loss = MulticlassClassifier(in_features=2, num_classes=3).loss(torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([2]))
     assert loss.item() == pytest.approx(1 + math.log(math.e + 1 + 1 / math.e))
 
 
-def test_binary_logits_are_flat() -> None:
+def test_binary_logits_have_one_dimension() -> None:
     model = BinaryClassifier()
     logits = model(torch.randn(7, 2))
     assert logits.shape == (7,)
@@ -80,7 +81,8 @@ def test_binary_accuracy_counts_the_sign_of_the_logit() -> None:
     assert runner.callback_metrics["test/acc"].item() == 0.75
 
 
-def test_one_batch_can_be_learned_by_heart() -> None:
+@pytest.mark.slow
+def test_one_batch_can_be_memorised() -> None:
     torch.manual_seed(0)
     inputs, targets = torch.randn(32, 10), torch.randint(5, (32,))
     model = MulticlassClassifier(
@@ -93,7 +95,7 @@ def test_one_batch_can_be_learned_by_heart() -> None:
 
 
 class Records(lightning.pytorch.loggers.CSVLogger):
-    """Keeps what a logger is given."""
+    """Keeps the records that a logger gets."""
 
     def __init__(self) -> None:
         super().__init__(".")
@@ -133,8 +135,8 @@ def test_training_loss_is_the_mean_since_the_last_record(accumulate: int) -> Non
 
 @pytest.mark.parametrize("bad_step", [1, 7, 12])
 @pytest.mark.parametrize("every", [5, 1000])
-@pytest.mark.filterwarnings("ignore:The number of training batches .* is smaller than the logging interval")
-def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int, every: int) -> None:
+@pytest.mark.filterwarnings(SHORT_EPOCH)
+def test_a_loss_that_is_not_finite_is_reported_with_its_step(bad_step: int, every: int) -> None:
     class Diverges(BinaryClassifier):
         def loss(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
             factor = math.nan if self.trainer.training and self.global_step + 1 >= bad_step else 1.0
@@ -145,7 +147,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_step(bad_step: int, every: i
         trainer(max_epochs=2, log_every_n_steps=every).fit(Diverges(), datamodule=data)
 
 
-def test_best_so_far_is_kept_over_epochs() -> None:
+def test_the_best_value_so_far_is_kept_over_epochs() -> None:
     seen: list[tuple[float, float]] = []
 
     class Watch(lightning.Callback):
@@ -162,12 +164,13 @@ def test_best_so_far_is_kept_over_epochs() -> None:
 
 
 @pytest.mark.parametrize("model", [BinaryClassifier(hidden_sizes=[3]), MulticlassClassifier(hidden_sizes=[5])])
-def test_hyperparameters_are_plain(model: Classifier) -> None:
+def test_hyperparameters_are_plain_data(model: Classifier) -> None:
     plain = (int, float, str, bool, list, type(None))
     assert all(isinstance(value, plain) for value in model.hparams.values())
     assert "optimizer" not in model.hparams
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # torch 2.11, by itself
 def test_compile_keeps_the_names_of_the_weights() -> None:
     model = BinaryClassifier(compile=True)
@@ -177,3 +180,24 @@ def test_compile_keeps_the_names_of_the_weights() -> None:
         "net.fc2.weight",
         "net.fc2.bias",
     ]
+
+
+@pytest.mark.filterwarnings(SHORT_EPOCH)
+def test_the_metric_state_restores_a_training_between_two_records() -> None:
+    model, restored = BinaryClassifier(), BinaryClassifier()
+    runner = trainer(max_epochs=1, check_val_every_n_epoch=5, log_every_n_steps=50)
+    states: list[dict[str, Any]] = []
+
+    class Save(lightning.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            states.append(model.metric_state())
+
+    runner.callbacks.append(Save())  # type: ignore[attr-defined]
+    runner.fit(model, datamodule=PointsDataModule(train_size=20, batch_size=8, passes_per_epoch=1))
+    assert [state["sizes"] for state in states] == [[8], [8, 8], [8, 8, 4]]
+    restored.load_metric_state(states[-1])
+    again = restored.metric_state()
+    assert again["sizes"] == [8, 8, 4]
+    assert all(torch.equal(a, b) for a, b in zip(again["steps"], states[-1]["steps"], strict=True))
+    assert torch.equal(again["unrecorded"], states[-1]["unrecorded"])
+    assert len(again["unrecorded"]) == 3

@@ -1,28 +1,11 @@
 import pytest
 import torch
-from torch import nn
 
 from backlit.models import MLP
+from tests.helpers.networks import SimpleNN
 
 
-class SimpleNN(nn.Module):
-    """The reference program's network, with its layers' names."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(28 * 28, 128)
-        self.fc2 = nn.Linear(128, 64)
-        self.fc3 = nn.Linear(64, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.flatten(x, 1)
-        x = torch.relu(self.fc1(x))
-        x = torch.relu(self.fc2(x))
-        out: torch.Tensor = self.fc3(x)
-        return out
-
-
-def test_it_is_the_reference_network() -> None:
+def test_the_default_network_equals_the_reference_network() -> None:
     torch.manual_seed(3)
     reference = SimpleNN()
     torch.manual_seed(3)
@@ -32,7 +15,7 @@ def test_it_is_the_reference_network() -> None:
     reference.load_state_dict(net.state_dict())
 
 
-def test_a_forward_pass_by_hand() -> None:
+def test_forward_pass_equals_a_computation_by_hand() -> None:
     net = MLP(in_features=2, hidden_sizes=[2], out_features=1)
     net.load_state_dict(
         {
@@ -61,7 +44,7 @@ def test_no_hidden_layer_is_a_linear_model() -> None:
     ]
 
 
-def test_dropout_acts_in_training_alone() -> None:
+def test_dropout_acts_only_in_training() -> None:
     torch.manual_seed(0)
     net = MLP(in_features=4, hidden_sizes=[50], out_features=1, dropout=0.5)
     x = torch.randn(8, 4)
@@ -92,10 +75,10 @@ def test_initialization_has_the_published_spread(initialization: str, deviation:
         ({"initialization": "ones"}, "initialization must be one of default, .*, got 'ones'"),
     ],
 )
-def test_a_value_out_of_range_is_named(arguments: dict[str, object], message: str) -> None:
+def test_a_value_out_of_range_is_rejected_by_name(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MLP(**{"in_features": 2, "hidden_sizes": [2], "out_features": 2} | arguments)  # type: ignore[arg-type]
 
 
-def test_it_says_what_it_is() -> None:
+def test_its_text_gives_layer_sizes_and_parameters() -> None:
     assert str(MLP(in_features=784, hidden_sizes=[128, 64], out_features=10)) == "MLP 784-128-64-10, 109,386 parameters"

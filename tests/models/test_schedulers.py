@@ -21,7 +21,7 @@ def rates(config: dict[str, object], made: torch.optim.Optimizer, steps: int) ->
     return found
 
 
-def test_cosine_is_half_a_cosine() -> None:
+def test_cosine_follows_half_a_cosine() -> None:
     made = optimizer()
     found = rates(schedulers.cosine(made, 100, min_lr=0.01), made, 100)
     expected = [0.01 + 0.19 * (1 + math.cos(math.pi * t / 100)) / 2 for t in range(100)]
@@ -37,17 +37,17 @@ def test_one_cycle_peaks_at_the_optimizers_lr() -> None:
     assert found[-1] < 0.001
 
 
-def test_step_drops_evenly() -> None:
+def test_step_drops_at_even_distances() -> None:
     made = optimizer()
     found = rates(schedulers.step(made, 90, drops=2, gamma=0.5), made, 90)
     assert found == pytest.approx([0.2] * 30 + [0.1] * 30 + [0.05] * 30)
 
 
-def test_plateau_watches_validation() -> None:
+def test_plateau_monitors_the_validation_loss() -> None:
     config = schedulers.plateau(optimizer(), 100, patience=1)
     assert (config["monitor"], config["interval"]) == ("val/loss", "epoch")
 
 
-def test_negative_drops_are_refused() -> None:
+def test_negative_drops_are_rejected() -> None:
     with pytest.raises(ValueError, match="drops must be >= 0, got -1"):
         schedulers.step(optimizer(), 10, drops=-1)

@@ -1,0 +1,63 @@
+"""Which arguments of a recorded command are used again, and how typed ones change them."""
+
+import pytest
+
+from backlit.cli.recorded_arguments import is_plain_override, merge_arguments, repeatable_arguments, split_flags
+from backlit.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimizer.lr=0.1",
+        "experiment=points",
+        "callbacks=[default, early_stopping]",
+        "+model.extra=1",
+        "~scheduler",
+        "task_name=my-task_2.1",
+        "hydra.run.dir='outputs/a run'",
+        "hydra/sweeper=optuna",
+        "data.data_dir=/data/mnist",
+    ],
+)
+def test_options_numbers_and_texts_are_plain(override: str) -> None:
+    assert is_plain_override(override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model=../evil",
+        "model@hydra.callbacks=x",
+        "optimizer.lr=${oc.env:HOME}",
+        r"tags=\x",
+        "tags=['a\nb']",
+        "task_name=../x",
+        "hydra.callbacks.x._target_=os.system",
+        "hydra.run.dir=${evil}",
+        "hydra/launcher=joblib",
+        "my/group=../x",
+    ],
+)
+def test_what_hydra_would_read_resolve_or_instantiate_is_not_plain(override: str) -> None:
+    assert not is_plain_override(override)
+
+
+def test_an_unsafe_argument_is_used_if_it_is_typed_again() -> None:
+    recorded = ["-m", "--config-dir", "my", "lr=1", "hydra/launcher=joblib", "packages=[mine]"]
+    with pytest.raises(ConfigError, match="'--config-dir my' is what this run was started with"):
+        repeatable_arguments(recorded, [])
+    with pytest.raises(ConfigError, match="'hydra/launcher=joblib' is what this run was started with"):
+        repeatable_arguments(recorded, ["--config-dir"])
+    given = ["--config-dir", "my", "hydra/launcher=joblib"]
+    # Trust in packages is never recorded.
+    assert repeatable_arguments(recorded, given) == ["-m", "lr=1", "hydra/launcher=joblib"]
+
+
+def test_a_typed_argument_replaces_the_recorded_one_of_its_key() -> None:
+    assert merge_arguments(["-m", "a=1", "+b=2", "c=3"], ["++a=5", "~b", "d=4"]) == ["-m", "++a=5", "c=3", "d=4"]
+    assert merge_arguments(["a=1"], ["~a"]) == ["~a"]
+
+
+def test_flags_keep_their_values() -> None:
+    assert split_flags(["--config-dir", "my", "a=1", "-m", "~b"]) == (["--config-dir", "my", "-m"], ["a=1", "~b"])

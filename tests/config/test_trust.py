@@ -1,0 +1,84 @@
+"""What the config of a run directory may name."""
+
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from backlit.config.trust import iter_targets, plain_node, trusted_node, untrusted_targets
+from tests.conftest import Compose
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "backlit.models.BinaryClassifier",
+        "backlit.data.PointsDataModule",
+        "backlit.models.schedulers.cosine",
+        "lightning.Trainer",
+        "lightning.pytorch.callbacks.EarlyStopping",
+        "torch.optim.Adam",
+    ],
+)
+def test_parts_of_a_run_are_trusted(target: str) -> None:
+    assert list(untrusted_targets({"x": {"_target_": target}}, "", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("os.system", "wants os.system, not backlit's; if you trust that code: packages=[os]"),
+        ("torch.load", "wants torch.load, which is no part of a run"),
+        ("torch.hub.load", "wants torch.hub.load, which is no part of a run"),
+        ("backlit.training.train.train", "wants backlit.training.train.train, which is no part of a run"),
+        ("backlit.nothing.there", "wants backlit.nothing.there, which cannot be imported"),
+        ("lightning.Nothing", "wants lightning.Nothing, which cannot be imported"),
+    ],
+)
+def test_anything_else_is_named_with_its_place(target: str, reason: str) -> None:
+    node = {"a": [{"b": {"_target_": target}}]}
+    (line,) = untrusted_targets(node, "", [])
+    assert line.startswith("a[0].b of this run ")
+    assert reason in line
+
+
+def test_a_package_is_trusted_by_name() -> None:
+    assert list(untrusted_targets({"_target_": "mine.Model"}, "model", ["mine"])) == []
+    assert len(list(untrusted_targets({"_target_": "mines.Model"}, "model", ["mine"]))) == 1
+
+
+def test_every_target_is_found_in_lists_and_within_targets() -> None:
+    inner = {"_target_": "b", "c": [{"_target_": "d"}]}
+    found = [(path, node["_target_"]) for path, node in iter_targets({"a": {"_target_": "a", "x": inner}}, "")]
+    assert found == [("a", "a"), ("a.x", "b"), ("a.x.c[0]", "d")]
+
+
+@pytest.mark.parametrize("more", [["scheduler=plateau", "optimizer=adamw"], ["experiment=mnist_mlp", "debug=profiler"]])
+def test_the_configs_of_backlit_are_trusted(more: list[str], composed: Compose) -> None:
+    config = composed(*more)
+    config.output_dir = "."
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    assert len(list(iter_targets(plain, ""))) >= 5
+    assert list(untrusted_targets(plain, "", [])) == []
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"_target_": "backlit.data.PointsDataModule"}, "model._target_ must be a LightningModule, got backlit.data"),
+        ({"_target_": "os.system"}, "model of this run wants os.system"),
+        ({"in_features": 2}, "model must have a _target_ in the run's config"),
+        ({"_target_": "${nothing}"}, "model of the run's config cannot be read"),
+        ({"_target_": "x", "y": r"\${oc.env:HOME}"}, "model of the run's config must have no interpolation within"),
+    ],
+)
+def test_a_node_that_is_not_trusted_is_rejected(model: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        trusted_node(OmegaConf.create({"model": model}), "model", [])
+
+
+def test_a_trusted_node_is_plain_and_resolved() -> None:
+    config = OmegaConf.create({"n": 2, "model": {"_target_": "backlit.models.BinaryClassifier", "in_features": "${n}"}})
+    node = trusted_node(config, "model", [])
+    assert node == {"_target_": "backlit.models.BinaryClassifier", "in_features": 2}
+    assert type(plain_node(config, "model")) is dict

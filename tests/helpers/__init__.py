@@ -1,0 +1,1 @@
+"""What several test files use: commands, processes, files, data."""

@@ -1,0 +1,148 @@
+"""The commands as processes of their own, forked from one that has imported what they import: seconds sooner.
+
+What starts with the interpreter itself (the console scripts, ``python -m``, the processes that Lightning starts) is
+tested as it is typed, by the fixture `run_script`.
+"""
+
+import atexit
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from backlit.sweeps.launch import PRELOADED
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_COMMANDS = [f"backlit.{name}" for name in ("evaluate", "export", "predict", "report")]
+_CONTEXT.set_forkserver_preload([*PRELOADED, *_COMMANDS, "backlit.data.readers", "optuna"])
+
+
+class Started:
+    """A command that runs, in a session of its own, as a shell has it.
+
+    Args:
+        command: A console script of backlit and its arguments.
+        directory: Where it works.
+        together: Join stdout and stderr in one stream.
+        stdin: What it reads from its standard input.
+    """
+
+    def __init__(self, *command: str, directory: Path, together: bool = False, stdin: str = "") -> None:
+        self.command = list(command)
+        outside = tempfile.mkdtemp(dir=directory.parent)  # tests look at what a command leaves where it works
+        self._files = [Path(outside, name) for name in ("stdout", "stdout" if together else "stderr")]
+        files = [str(Path(outside, "stdin")), *map(str, self._files)]
+        Path(files[0]).write_text(stdin)
+        self._process = _CONTEXT.Process(target=_work, args=(self.command, str(directory), dict(os.environ), files))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self.returncode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def wait(self, timeout: float = 120) -> int:
+        """Wait for the end and return the exit code."""
+        self._process.join(timeout)
+        if self.returncode is None:
+            raise subprocess.TimeoutExpired(self.command, timeout, self.output())
+        return self.returncode
+
+    def wait_for(self, text: str, timeout: float = 60) -> None:
+        """Wait until the output contains a text."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output():
+            assert self.poll() is None, self.output()
+            assert time.monotonic() < deadline, self.output()
+            time.sleep(0.01)
+
+    def output(self) -> str:
+        """Return what the command has printed on stdout so far."""
+        return self._files[0].read_text() if self._files[0].exists() else ""
+
+    def communicate(self, timeout: float = 120) -> tuple[str, str]:
+        """Wait for the end and return what was printed on stdout and stderr."""
+        self.wait(timeout)
+        return self.output(), self._files[1].read_text()
+
+
+def wait_until(condition: Callable[[], object], timeout: float = 60, process: Started | None = None) -> None:
+    """Wait until a condition holds.
+
+    Args:
+        condition: Is asked every 10 ms.
+        timeout: Seconds until the test fails.
+        process: Fail at once, with its output, if it ends before.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert process is None or process.poll() is None, process.output()
+        assert time.monotonic() < deadline, "the condition does not hold"
+        time.sleep(0.01)
+
+
+def processes_by_arguments(text: str) -> list[int]:
+    """Return the processes whose command line contains a text, without zombies."""
+    return [int(pid) for pid, state, arguments in _list_processes("args") if text in arguments and state[0] != "Z"]
+
+
+def processes_of_session(session: int) -> list[int]:
+    """Return the processes of a session, without zombies."""
+    return [int(pid) for pid, state, sid in _list_processes("sid") if int(sid) == session and state[0] != "Z"]
+
+
+def _list_processes(column: str) -> list[list[str]]:
+    command = ["ps", "-wweo", f"pid=,stat=,{column}="]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [[field.strip() for field in line.split(maxsplit=2)] for line in listed.splitlines()]
+
+
+def processes_with_files_below(directory: Path) -> list[int]:
+    """Return the other processes that have a file below a directory open."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal() and int(process.name) != os.getpid():
+            try:
+                links = [os.readlink(link) for link in (process / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(link.startswith(str(directory)) for link in links):
+                found.append(int(process.name))
+    return found
+
+
+def _work(command: list[str], directory: str, environment: dict[str, str], files: list[str]) -> None:
+    """Become the command."""
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # multiprocessing ignores it
+    os.dup2(os.open(files[0], os.O_RDONLY), 0)
+    sys.stdin = os.fdopen(0)  # multiprocessing closes the first one
+    for number, file in enumerate(files[1:], start=1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
+    sys.argv = [str(Path(sys.executable).parent / command[0]), *command[1:]]
+    try:
+        importlib.import_module(command[0].replace("-", ".")).main()
+    finally:
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()

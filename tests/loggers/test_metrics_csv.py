@@ -1,0 +1,32 @@
+import csv
+from pathlib import Path
+
+from backlit.loggers.metrics_csv import MetricsCSV
+
+
+def test_metrics_csv_has_a_row_a_record_at_any_moment(tmp_path: Path) -> None:
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    records = [
+        ({"train/loss": 0.5, "epoch": 0}, 1),
+        ({"train/loss": 0.25, "epoch": 0}, 2),
+        ({"val/acc": 1.0, "epoch": 1}, 2),
+    ]
+    for number, (metrics, step) in enumerate(records, start=1):
+        logger.log_metrics(metrics, step)
+        with (tmp_path / "metrics.csv").open(newline="") as file:
+            assert len(list(csv.DictReader(file))) == number
+    assert (tmp_path / "metrics.csv").read_text().splitlines() == [
+        "step,epoch,train/loss,val/acc",
+        "1,0,0.5,",
+        "2,0,0.25,",
+        "2,1,,1.0",
+    ]
+
+
+def test_a_resumed_run_keeps_the_records_up_to_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,train/loss\n1,0,0.5\n2,0,0.25\n3,0,0.125\n")
+    logger = MetricsCSV(path, steps_done=2)
+    assert [row["step"] for row in logger.rows_before] == [1, 2]
+    logger.log_metrics({"train/loss": 0.75, "epoch": 0}, 3)
+    assert path.read_text().splitlines() == ["step,epoch,train/loss", "1,0,0.5", "2,0,0.25", "3,0,0.75"]

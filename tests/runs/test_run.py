@@ -1,0 +1,107 @@
+"""A run as its directory describes it: status, best value, records, config."""
+
+import math
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from backlit.runs.files import write_json
+from backlit.runs.run import Run, best_row, clear_run, flat_config, read_rows
+from tests.helpers.runs import csv_curve, saved_metrics
+
+ENDED_PID = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        ({"status": "completed"}, "completed"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "running", "host": platform.node(), "pid": os.getpid()}, "running"),
+        ({"status": "running", "host": platform.node(), "pid": int(ENDED_PID.stdout)}, "interrupted"),
+        ({"status": "running", "host": "elsewhere", "pid": int(ENDED_PID.stdout)}, "running"),
+        ({"status": "running", "host": platform.node(), "pid": None}, "interrupted"),
+    ],
+)
+def test_a_run_whose_process_is_gone_was_interrupted(record: dict[str, object], status: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", record)
+    run = Run.read(tmp_path)
+    assert run is not None
+    assert run.status == status
+
+
+def test_a_completed_run_with_an_optimized_metric_of_nan_has_failed(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"status": "completed", "optimized_metric": "val/loss"})
+    (tmp_path / "metrics.json").write_text('{"metrics": {"val/loss": NaN}}')
+    run = Run.read(tmp_path)
+    assert run is not None
+    assert run.status == "failed"
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"status": 1}'])
+def test_a_broken_record_names_its_file(text: str, tmp_path: Path) -> None:
+    assert Run.read(tmp_path) is None
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run.json must be"):
+        Run.read(tmp_path)
+
+
+def test_the_best_record_is_the_first_of_equal_finite_ones() -> None:
+    rows: list[dict[str, float]] = [
+        {"step": 1, "a": math.nan},
+        {"step": 2, "a": 2.0},
+        {"step": 3},
+        {"step": 4, "a": 1.0},
+        {"step": 5, "a": 1.0},
+    ]
+    assert best_row(rows, "a", "min") == {"step": 4, "a": 1.0}
+    assert best_row(rows, "a", "max") == {"step": 2, "a": 2.0}
+    assert best_row(rows, "b", "min") is None
+    assert best_row([{"a": -math.inf}], "a", "min") is None
+
+
+def test_best_is_the_same_in_the_csv_in_metrics_json_and_in_the_checkpoint(images_run: Path) -> None:
+    curve = [value for _, value in csv_curve(images_run, "val/acc")]
+    run = Run.read(images_run)
+    assert run is not None
+    assert run.metric == ("val/acc", "max")
+    assert run.best == (max(curve), curve.index(max(curve)) + 1)
+    assert run.optimized == saved_metrics(images_run)["val/acc_best"] == max(curve)
+    best = torch.load(images_run / "checkpoints" / "best.ckpt", weights_only=True)
+    (state,) = [state for name, state in best["callbacks"].items() if name.startswith("ModelCheckpoint")]
+    assert state["best_model_score"].item() == pytest.approx(max(curve), rel=1e-6)
+    assert best["epoch"] == curve.index(max(curve))
+
+
+def test_a_run_directory_is_read_back(points_run: Path) -> None:
+    run = Run.read(points_run)
+    assert run is not None
+    assert run.status == "completed"
+    assert run.metrics == saved_metrics(points_run)
+    assert run.rows == read_rows(points_run / "metrics.csv")
+    assert [(row["step"], row["val/loss"]) for row in run.rows if "val/loss" in row] == csv_curve(
+        points_run, "val/loss"
+    )
+    config = flat_config(points_run)
+    assert config["optimizer.lr"] == "0.1"
+    assert config["model.hidden_sizes"] == "[4]"
+    assert "output_dir" not in config
+    assert flat_config(points_run / "checkpoints") == {}
+
+
+def test_a_cleared_run_keeps_its_config_and_its_log(points_run: Path) -> None:
+    clear_run(points_run)
+    assert {path.name for path in points_run.iterdir()} - {"uncommitted.diff"} == {".hydra", "train.log"}
+
+
+def test_records_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    assert read_rows(tmp_path / "metrics.csv") == []
+    (tmp_path / "metrics.csv").write_text("step,a\n1,x\n")
+    assert read_rows(tmp_path / "metrics.csv") == []
+    (tmp_path / "metrics.csv").write_text("step,epoch,a\n1,0,0.5\n2,0,\n")
+    assert read_rows(tmp_path / "metrics.csv") == [{"step": 1, "epoch": 0, "a": 0.5}, {"step": 2, "epoch": 0}]

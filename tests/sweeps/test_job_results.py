@@ -1,0 +1,34 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from backlit.errors import JobError
+from backlit.sweeps.job_results import completed_result, failed_result, record_end, task_config
+from tests.helpers.sweeps import make_job, write_run
+
+
+def test_a_failed_job_raises_its_problem_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    job = make_job(overrides=("lr=1",))
+    assert completed_result(job, 0.5).return_value == 0.5
+    with pytest.raises(JobError, match=r"^job 0 lr=1: out of memory$"):
+        _ = failed_result(job, "out of memory").return_value
+    assert capsys.readouterr().err == ""
+
+
+def test_the_task_gets_the_config_without_hydras_part() -> None:
+    job = make_job(devices=2)
+    assert task_config(job.config) == {"trainer": {"devices": 2}}
+    assert "hydra" in job.config
+
+
+def test_the_end_of_a_job_is_recorded_only_if_the_job_has_not_done_so(tmp_path: Path) -> None:
+    running = make_job(write_run(tmp_path / "running", [], [0.1], status="running"))
+    failed = make_job(write_run(tmp_path / "failed", [], [0.1], status="failed", error="ValueError: no"))
+    for job in (running, failed):
+        record_end(job, "interrupted", "SIGTERM")
+    ends = [json.loads((job.directory / "run.json").read_text()) for job in (running, failed)]
+    assert [(end["status"], end["error"]) for end in ends] == [
+        ("interrupted", "SIGTERM"),
+        ("failed", "ValueError: no"),
+    ]

@@ -1,0 +1,71 @@
+"""Errors of a sweep are reported before anything starts: the command runs in this process, its checks in children."""
+
+import json
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from hydra import compose, initialize_config_dir
+from hydra.types import RunMode
+
+from backlit.config.conf import CONFIG_DIR
+from backlit.runs.sweep_record import read_sweep
+from tests.conftest import CallCommand
+from tests.helpers.commands import QUICK
+from tests.helpers.sweeps import write_sweep
+
+pytestmark = pytest.mark.process
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimizer.lr=0.1,1,-1"], "job 2 optimizer.lr=-1: optimizer.lr must be > 0 and finite, got -1"),
+        (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
+        (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
+        (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
+        (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: Interpolation key 'nope' not found"),
+        (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
+        (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
+        (["hydra.launcher.gpus_per_job=0"], "hydra.launcher.gpus_per_job must be >= 1 or null, got 0"),
+        (["hydra.launcher.gpus_per_job=99"], "hydra.launcher.gpus_per_job must be <= "),
+        (["resume=nowhere"], "resume must be the directory of a sweep or 'latest', got nowhere, which does not exist"),
+        (["resume=."], "resume must be the directory of a sweep or 'latest', got ., which has no sweep.json"),
+        (["resume=latest"], "resume=latest: there is no sweep of experiment=points in "),
+    ],
+)
+def test_a_bad_sweep_starts_nothing(
+    arguments: list[str], message: str, call_command: CallCommand, tmp_path: Path
+) -> None:
+    ended = call_command("backlit-train", "-m", *QUICK, *arguments)
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1
+    assert ended.stderr.startswith(f"error: {message}")
+    assert " starts" not in ended.stdout
+    assert not [path for path in tmp_path.glob("outputs/**/*") if path.is_file()]
+    assert not list(tmp_path.glob("outputs/*/sweeps/*"))
+
+
+def test_a_rejected_resume_changes_nothing(call_command: CallCommand, tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", {" ".join([*QUICK, "optimizer.lr=0.1"]): []})
+    content = read_sweep(sweep) | {"arguments": ["-m", *QUICK, "optimizer.lr=0.1"]}
+    (sweep / "sweep.json").write_text(json.dumps(content))
+    before = (sweep / "sweep.json").read_text()
+    ended = call_command("backlit-train", "-m", f"resume={sweep}", "optimizer.lr=-1")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "optimizer.lr must be > 0 and finite, got -1" in ended.stderr
+    with FileLock(sweep / ".lock"):
+        ended = call_command("backlit-train", "-m", f"resume={sweep}", "optimizer.lr=7")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "is being run by another process" in ended.stderr
+    assert (sweep / "sweep.json").read_text() == before
+
+
+@pytest.mark.parametrize(("experiment", "middle"), [("mnist_mlp", 0.001), ("points", 0.1)])
+def test_sweep_lr_tries_learning_rates_around_the_default(experiment: str, middle: float) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("train", [f"experiment={experiment}", "sweep=lr"], return_hydra_config=True)
+    assert cfg.hydra.mode == RunMode.MULTIRUN
+    rates = [float(rate) for rate in cfg.hydra.sweeper.params["optimizer.lr"].split(",")]
+    assert rates == pytest.approx([middle * 10 ** (k / 2) for k in range(-3, 4)], rel=0.03)
+    assert rates[3] == middle

@@ -1,0 +1,45 @@
+import io
+import logging
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from backlit.runs.run import Run
+from backlit.sweeps.screen import REDRAW_INTERVAL_S, Screen
+from tests.helpers.sweeps import make_job, write_run
+
+
+def test_without_a_terminal_each_start_and_end_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    job = make_job(write_run(tmp_path / "0", ["lr=1"], [0.5, 0.25]), ("lr=1",))
+    with caplog.at_level(logging.INFO), Screen(total=3, done=0) as screen:
+        screen.started(job)
+        screen.redraw([job])
+        screen.ended(job, Run.read(job.directory), None)
+        job.checkpoint = Path("last.ckpt")
+        screen.started(job)
+        screen.ended(job, None, "killed by SIGKILL")
+    assert caplog.messages == [
+        "job 0 lr=1  starts",
+        "job 0 lr=1  completed  1.5 s  val/loss 0.25",
+        "job 0 lr=1  resumes from its last checkpoint",
+        "job 0 lr=1  failed: killed by SIGKILL",
+    ]
+
+
+def test_a_terminal_shows_epoch_and_metric_of_each_running_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    console = Console(file=terminal, force_terminal=True, width=80)
+    monkeypatch.setattr("backlit.sweeps.screen.get_console", lambda: console)
+    planned = {"planned_epochs": 4, "planned_steps": 40, "first_step": 0}
+    job = make_job(write_run(tmp_path / "0", ["lr=1"], [0.5, 0.25], status="running", **planned), ("lr=1",))
+    waiting = make_job(tmp_path / "1", ("lr=2",))
+    with Screen(total=3, done=1) as screen:
+        screen.redraw([job, waiting])
+        drawn = terminal.getvalue()
+        screen.redraw([job])
+        assert terminal.getvalue() == drawn, f"a redraw within {REDRAW_INTERVAL_S} s"
+    assert "epoch 2/4" in drawn
+    assert "val/loss 0.2500" in drawn
+    assert "starting" in drawn
+    assert "1/3" in drawn

@@ -1,0 +1,51 @@
+"""Which signal ended a run, and handlers that are restored."""
+
+import signal
+
+import pytest
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from backlit.training.signals import interrupting_signal, raise_system_exit, sigterm_ends_in_order
+
+
+def lightnings_exit() -> SystemExit:
+    """Return what Lightning makes of Ctrl-C."""
+    try:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise SystemExit(1)  # noqa: B904
+    except SystemExit as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (KeyboardInterrupt(), "SIGINT"),
+        (lightnings_exit(), "SIGINT"),
+        (SystemExit(143), "SIGTERM"),
+        (SIGTERMException(), "SIGTERM"),
+        (SystemExit(1), None),
+        (RuntimeError("no"), None),
+        (None, None),
+    ],
+)
+def test_the_signal_that_an_exception_comes_from_is_named(error: BaseException | None, name: str | None) -> None:
+    assert interrupting_signal(error) == name
+
+
+def test_sigterm_ends_in_order_only_within_the_context() -> None:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with sigterm_ends_in_order():
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(signal.SIGTERM)
+        assert ended.value.code == 143
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
+def test_a_signal_exits_with_the_code_that_shells_expect() -> None:
+    with pytest.raises(SystemExit) as ended:
+        raise_system_exit(signal.SIGTERM)
+    assert ended.value.code == 143
