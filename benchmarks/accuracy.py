@@ -2,12 +2,12 @@
 
     python benchmarks/accuracy.py [--seeds 5]
 
-One seed spreads by 0.3 percentage points, so that the means of 5 differ by 0.2 by chance; 30 seeds tell 0.1 apart.
-Both compute with one thread: rounding, and with it what a seed gives, depends on the number of threads, so that
-elsewhere another number of cores would measure something else.
+One seed spreads by 0.3 percentage points, so the means of 5 seeds differ by 0.2 by chance; 30 seeds resolve 0.1.
+Both compute with one thread: rounding, and with it the accuracy of a seed, depends on the number of threads, so another
+number of cores would measure something else.
 
-The reference program runs as written, behind ``torch.manual_seed(seed)``; its network is then tested on MNIST's 10,000
-test images, normalised as it does.
+The reference program runs as written, after ``torch.manual_seed(seed)``; its network is then tested on MNIST's 10,000
+test images, normalised as in the program.
 """
 
 import argparse
@@ -23,8 +23,8 @@ import torch
 import torchvision
 from hydra import compose, initialize_config_dir
 
-from backlit.entry import CONFIG_DIR
-from backlit.train import train
+from backlit.config.conf import CONFIG_DIR
+from backlit.training.train import train
 
 REFERENCE = Path(__file__).resolve().parent / "reference" / "mnist.py"
 
@@ -53,7 +53,7 @@ def of_reference(seed: int) -> float:
 
 
 def main() -> None:
-    """Train with every seed and print mean, standard deviation and the single values."""
+    """Train with every seed and print mean, standard deviation and each value."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=5)
     seeds = range(parser.parse_args().seeds)

@@ -3,8 +3,8 @@
     python benchmarks/gpu.py [--repeats 3] [--batch-sizes 64 512 4096] [--device cuda]
 
 All run in turn in one process; the first turn warms up and is not counted. An epoch is timed by the device's events.
-The reference program is as written, but that its network and its batches go to the device. ``--device cpu`` shows only
-that the script works.
+The reference program runs as written, except that its network and its batches are moved to the device. ``--device cpu``
+shows only that the script works.
 """
 
 import argparse
@@ -28,9 +28,10 @@ from rich.table import Table
 from torch import nn
 from torchvision.datasets import MNIST
 
+from backlit.config.conf import CONFIG_DIR
 from backlit.data import MNISTDataModule
-from backlit.entry import CONFIG_DIR, quiet_lightning
-from backlit.train import build
+from backlit.logs import quiet_lightning
+from backlit.training.build import build_run
 
 REFERENCE = (Path(__file__).parent / "reference" / "mnist.py").read_text()
 
@@ -42,7 +43,7 @@ class Clock:
         self.on_gpu = device.type == "cuda"
 
     def now(self) -> Any:
-        """Mark this moment in the work of the device."""
+        """Return a mark of this moment in the work of the device."""
         if not self.on_gpu:
             return time.perf_counter()
         event = torch.cuda.Event(enable_timing=True)
@@ -78,7 +79,7 @@ def time_reference(batch_size: int, device: torch.device) -> float:
 
 
 def time_bare(batch_size: int, device: torch.device) -> float:
-    """Return the seconds of an epoch that does nothing but learn, data on the device, fused Adam."""
+    """Return the seconds of an epoch of a bare loop: data on the device, fused Adam, nothing recorded."""
     data = MNIST("data", train=True)
     images, labels = data.data.flatten(1).to(device), data.targets.to(device)
     net = nn.Sequential(nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)).to(device)
@@ -105,12 +106,12 @@ class LastEpoch(lightning.Callback):
         self.begin = self.clock.now()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Stop it; what records and saves at the end of the epoch has done so."""
+        """Stop the clock, after the records and the checkpoint of the epoch's end."""
         self.seconds = self.clock.between(self.begin, self.clock.now())
 
 
 def time_backlit(batch_size: int, device: torch.device, *overrides: str) -> float:
-    """Return the seconds of an epoch of ``experiment=mnist_mlp``, its records and checkpoints as by default."""
+    """Return the seconds of an epoch of ``experiment=mnist_mlp``, with its records and checkpoints."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
         cfg = compose(
             "train",
@@ -125,11 +126,10 @@ def time_backlit(batch_size: int, device: torch.device, *overrides: str) -> floa
             ],
         )
     with tempfile.TemporaryDirectory() as directory:
-        cfg.output_dir = directory
-        trainer, model, datamodule = build(cfg, Path(directory))
+        parts = build_run(cfg, Path(directory))
         last = LastEpoch(device)
-        trainer.callbacks.append(last)  # type: ignore[attr-defined]
-        trainer.fit(model, datamodule)
+        parts.trainer.callbacks.append(last)  # type: ignore[attr-defined]
+        parts.trainer.fit(parts.model, parts.datamodule)
     return last.seconds  # the first one also compiles
 
 
@@ -143,6 +143,7 @@ WHAT: dict[str, Callable[[int, torch.device], float]] = {
 }
 
 
+@quiet_lightning()
 def main() -> None:
     """Measure several times and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -151,9 +152,8 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("there is no CUDA GPU here; --device cpu tries the script without one")
+        sys.exit("no CUDA GPU found; --device cpu tries the script without one")
     device = torch.device(arguments.device)
-    quiet_lightning()
     seconds: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)

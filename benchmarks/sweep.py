@@ -2,9 +2,9 @@
 
     python benchmarks/sweep.py [--repeats 3]
 
-Both experiments, points as it is and MNIST for one epoch, with all that is on by default. The reference programs run
-one after another as they are written, MNIST's for one of its five epochs; what they import and read is counted, as it
-is for the sweeps. Everything is a process of its own, in turn; a ratio is taken within a turn.
+Both experiments run with the default callbacks and loggers, points in full and MNIST for one epoch. The reference
+programs run one after another as written, MNIST's for one of its five epochs; their imports and reading count, as they
+do for the sweeps. Everything is a process of its own, in turn; a ratio is taken within a turn.
 """
 
 import argparse
@@ -32,7 +32,7 @@ LAUNCHERS = {
 
 
 def seconds(command: list[str], **environment: str) -> float:
-    """Return the wall-clock time of a command; what it prints goes to a file that is shown if it fails."""
+    """Return the wall-clock time of a command; print its output only if it fails."""
     with tempfile.TemporaryFile("w+") as output:
         begin = time.perf_counter()
         code = subprocess.run(command, stdout=output, stderr=output, env={**os.environ, **environment}).returncode
@@ -46,7 +46,7 @@ def seconds(command: list[str], **environment: str) -> float:
 def sweep(experiment: str, launcher: str) -> float:
     """Return the seconds that a sweep of 8 learning rates takes."""
     command = [str(SCRIPT), "-m", f"experiment={experiment}", f"optimizer.lr={RATES[experiment]}", *MORE[experiment]]
-    # joblib does not divide the threads, and two times two on two cores would take ten times as long.
+    # joblib does not divide the threads, and two jobs with two threads each on two cores would take ten times as long.
     environment = {"OMP_NUM_THREADS": "1"} if launcher.startswith("joblib") else {}
     return seconds([*command, *LAUNCHERS[launcher]], **environment)
 

@@ -3,8 +3,8 @@
     python benchmarks/training.py [--repeats 5]
 
 Everything runs as a process of its own, in turn, on the same data; a ratio is taken within a turn, so that a machine
-that is slower for a while slows all of them. backlit runs as a person runs it, at a (pseudo-)terminal, with all that
-is on by default: logging, metrics, validation, checkpoints, progress bar.
+that is slower for a while slows all of them. backlit runs as a person runs it, at a (pseudo-)terminal, with its default
+logging, metrics, validation, checkpoints and progress bar.
 """
 
 import argparse
@@ -30,7 +30,7 @@ SCRIPT = Path(sys.executable).parent / "backlit-train"
 
 
 def time_reference(program: str, marker: str, passes: int) -> float:
-    """Return the seconds a pass of a reference program's training loop takes; what is above `marker` is not timed."""
+    """Return the seconds a pass of a reference program's training loop takes, from the line with `marker` on."""
     above, loop = (HERE / "reference" / f"{program}.py").read_text().split(marker)
     namespace: dict[str, object] = {}
     exec(above, namespace)
@@ -40,7 +40,7 @@ def time_reference(program: str, marker: str, passes: int) -> float:
 
 
 def time_bare_mnist() -> float:
-    """Return the seconds an epoch takes in a loop that does nothing but learn, from memory, with fused Adam."""
+    """Return the seconds an epoch of a bare loop takes: data in memory, fused Adam, nothing recorded."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -62,7 +62,7 @@ def time_bare_mnist() -> float:
 
 
 def time_bare_points() -> float:
-    """Return the seconds that 1,000 full-batch steps take in a loop that does nothing but learn."""
+    """Return the seconds that 1,000 full-batch steps of a bare loop take, with nothing recorded."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -89,16 +89,16 @@ PARTS: dict[str, Callable[[], float]] = {
 
 
 def part(name: str) -> float:
-    """Return what `PARTS` measures, measured in a fresh process."""
+    """Return the seconds of a part of `PARTS`, measured in a process of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "--part", name]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return float(json.loads(output.splitlines()[-1]))
 
 
 def backlit(experiment: str) -> tuple[float, float, float]:
-    """Run an experiment at a terminal; return seconds until the first step, of the training, and peak memory in GB.
+    """Run an experiment at a terminal; return seconds to the first step, seconds of training, and peak memory in GB.
 
-    The training is from its first step to the end of its last epoch, with all validation, records and checkpoints.
+    Training lasts from its first step to the end of its last epoch, with all validation, records and checkpoints.
     """
     run = Path("outputs", "benchmark", str(time.time_ns()))
     main, terminal = pty.openpty()
@@ -111,7 +111,7 @@ def backlit(experiment: str) -> tuple[float, float, float]:
         try:
             if not os.read(main, 65536):
                 break
-        except OSError:  # Linux says so when the other end of a terminal is closed
+        except OSError:  # what Linux raises when the other end of a terminal is closed
             break
     os.close(main)
     _, status, usage = os.wait4(process.pid, 0)
@@ -145,7 +145,7 @@ def measure() -> dict[str, float]:
 
 
 ROWS = [
-    # what, of, target or None
+    # name, (numerator, denominator), target
     ("MNIST epoch: backlit / reference program", ("backlit mnist", "reference mnist"), "≤ 0.25"),
     ("MNIST epoch: bare loop / reference program", ("bare mnist", "reference mnist"), ""),
     ("1,000 points steps: backlit / bare loop", ("backlit points", "bare points"), "≤ 3"),
