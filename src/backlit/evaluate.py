@@ -2,31 +2,21 @@
 
 import contextlib
 import logging
-import pkgutil
-import re
-import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.config.conf import offer_run_data
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
-from backlit.runs.files import atomic_write, new_directory, write_json
-from backlit.text import first_line, shell_path, text_table
+from backlit.text import shell_path, text_table
 
 if TYPE_CHECKING:
-    from lightning import LightningDataModule, Trainer
-    from matplotlib.figure import Figure
-
-    from backlit.load import LoadedRun
+    pass
 
 
 log = logging.getLogger(__name__)
@@ -49,18 +39,13 @@ def _offer_data(run: str) -> None:
     If there is no such run, nothing is offered: `evaluate` reports why.
     """
     from backlit.config.trust import plain_node
+    from backlit.inference.evaluation import run_precision
     from backlit.load import read_config
     from backlit.runs.find import find_run
 
     with contextlib.suppress(ValueError, OmegaConfBaseException):
         config = read_config(find_run(run)[0])
-        offer_run_data(plain_node(config, "data"), _precision(config))
-
-
-def _precision(config: DictConfig) -> str:
-    """Return the precision of a run's config; that of Lightning where it has none that is plain."""
-    precision = str(OmegaConf.select(config, "trainer.precision", default="32-true"))
-    return precision if re.fullmatch(r"[\w-]+", precision) else "32-true"
+        offer_run_data(plain_node(config, "data"), run_precision(config))
 
 
 @quiet_lightning()
@@ -76,133 +61,20 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: If there is no such run, it has no such checkpoint, or the data do not fit.
     """
-    from backlit.config.trust import plain_node
+    from backlit.inference.evaluation import evaluate_run
     from backlit.load import load_named
 
     for name in ("resamples", "seed"):
         if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0:
             raise ConfigError([f"{name} must be a whole number >= 0, got {cfg[name]}"])
     run = load_named(cfg)
-    with read_write(cfg):  # what `main` has offered where the command line does not say otherwise; also from Python
-        cfg.data = cfg.data or plain_node(run.config, "data")
-        if OmegaConf.is_interpolation(cfg.trainer, "precision"):
-            cfg.trainer.precision = _precision(run.config)
-    datamodule, trainer = _build(cfg, run)
-    trainer.test(run.model, datamodule, verbose=False)
-    metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    details, figures = _examine(cfg, run, datamodule, trainer)
-    found = {"run": str(run.directory), "checkpoint": str(run.checkpoint), "metrics": metrics, **details}
-    directory = _write(cfg, run, found, figures)
+    found, directory = evaluate_run(cfg, run)
     _show(found)
-    names = ["evaluation.json", "pictures"] if figures else ["evaluation.json"]
+    names = ["evaluation.json", "pictures"] if "classes" in found else ["evaluation.json"]
     log.info("  weights   %s", shell_path(run.checkpoint))
     log.info("  written   %s: %s", shell_path(directory), ", ".join(names))
+    metrics: dict[str, float] = found["metrics"]
     return metrics
-
-
-def _build(cfg: DictConfig, run: "LoadedRun") -> "tuple[LightningDataModule, Trainer]":
-    """Return the data to judge by, and a Trainer for one process.
-
-    Raises:
-        ConfigError: If they cannot be built, or if the data do not fit the network.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    from backlit.config.build import build_partial
-    from backlit.config.check import check_fit
-    from backlit.config.trust import trusted_node
-
-    try:
-        _prepare_as_trained(cfg, run.config)
-        datamodule: LightningDataModule = instantiate(trusted_node(cfg, "data", cfg.packages), _convert_="all")
-        datamodule.prepare_data()
-        make_trainer = build_partial(cfg.trainer)
-        assert make_trainer is not None
-        trainer: Trainer = make_trainer(logger=False, enable_checkpointing=False)
-    except InstantiationException as error:
-        raise ConfigError([f"data.{error.__cause__ or error}"]) from None
-    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
-        raise ConfigError([first_line(error)]) from None
-    if trainer.world_size > 1:
-        raise ConfigError([f"trainer.devices must be 1: one process judges, got {trainer.world_size}"])
-    if problems := list(check_fit(datamodule, run.model)):
-        raise ConfigError(problems)
-    return datamodule, trainer
-
-
-def _prepare_as_trained(cfg: DictConfig, trained: DictConfig) -> None:
-    """Set how other data of the same kind are prepared to what the network was trained with, unless it was given."""
-    if cfg.data.get("_target_") != trained.data.get("_target_"):
-        return
-    cls = pkgutil.resolve_name(cfg.data._target_) if str(cfg.data._target_).startswith("backlit.") else None
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    given = {override.split("=")[0] for override in overrides}
-    for key in getattr(cls, "preparation", ()):
-        if f"data.{key}" not in given and cfg.data[key] != trained.data[key]:
-            log.info("data.%s=%s, as in training", key, trained.data[key])
-            with read_write(cfg):
-                cfg.data[key] = trained.data[key]
-
-
-def _examine(
-    cfg: DictConfig, run: "LoadedRun", datamodule: "LightningDataModule", trainer: "Trainer"
-) -> "tuple[dict[str, Any], dict[str, Figure]]":
-    """Return intervals, metrics of each class, and figures; of a module that is no `Classifier`, none of these."""
-    import torch
-
-    from backlit.callbacks.pictures import class_names, draw_test_figures
-    from backlit.data import InMemoryDataModule
-    from backlit.models import Classifier
-    from backlit.models.intervals import bootstrap_intervals, class_metrics
-    from backlit.models.probabilities import class_probabilities, predict_probabilities
-    from backlit.plots.calibration import draw_calibration, draw_roc
-
-    if not (isinstance(run.model, Classifier) and isinstance(datamodule, InMemoryDataModule)):
-        return {}, {}
-    samples, batch_size = datamodule.test_set, datamodule.eval_batch_size
-    with trainer.precision_plugin.forward_context():
-        probabilities = predict_probabilities(run.model, datamodule, samples.inputs, batch_size=batch_size)
-    figures = draw_test_figures(run.model, datamodule, samples, probabilities)
-    names = class_names(datamodule, datamodule.num_classes)
-    torch.manual_seed(cfg.seed)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # thousands of small operations, which several threads only wait for
-    try:
-        details = {
-            "intervals": bootstrap_intervals(run.model, probabilities, samples.targets, cfg.resamples),
-            "classes": class_metrics(probabilities, samples.targets, names, cfg.resamples),
-        }
-    finally:
-        torch.set_num_threads(threads)
-    figures["calibration"] = draw_calibration(class_probabilities(probabilities), samples.targets)
-    figures["roc"] = draw_roc(probabilities, samples.targets, names)
-    return details, figures
-
-
-def _write(cfg: DictConfig, run: "LoadedRun", found: dict[str, Any], figures: "Mapping[str, Figure]") -> Path:
-    """Write ``evaluation.json`` and the pictures, and return their directory.
-
-    Raises:
-        ConfigError: If they cannot be written; the directory is removed then.
-    """
-    from backlit.plots.image import png, render
-
-    wanted = Path(cfg.output_dir or run.directory / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
-    directory = None
-    try:
-        directory = new_directory(wanted)
-        write_json(directory / "evaluation.json", found)
-        for name, figure in figures.items():
-            with atomic_write(directory / f"{name}.png") as temporary:
-                temporary.write_bytes(png(render(figure)))
-    except OSError as error:
-        if directory is not None:
-            shutil.rmtree(directory, ignore_errors=True)
-        problem = f"output_dir must be a directory that can be written, got {wanted}: {error.strerror}"
-        raise ConfigError([problem]) from None
-    return directory
 
 
 def _show(found: Mapping[str, Any]) -> None:

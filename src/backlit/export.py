@@ -2,7 +2,6 @@
 
 import functools
 import importlib.util
-import io
 import logging
 import sys
 import tempfile
@@ -19,11 +18,7 @@ from backlit.runs.files import atomic_write
 from backlit.text import first_line, shell_path
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from backlit.data import InMemoryDataModule
-    from backlit.models import Classifier
-    from backlit.models.program import Format
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +105,7 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
     Raises:
         ValueError: If there is no such run, or if its model or data do not suit the format.
     """
+    from backlit.inference.exported_file import write_program_file, write_weights_file
     from backlit.load import check_named, load_named, read_config
     from backlit.models import Classifier
     from backlit.runs.checkpoint import net_weights, read_checkpoint
@@ -119,7 +115,7 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
     if cfg.format == "state_dict":
         directory, checkpoint = find_run(str(cfg.run), cfg.checkpoint)
         config, weights = read_config(directory), net_weights(read_checkpoint(checkpoint)["state_dict"])
-        return checkpoint, config, functools.partial(_write_weights, weights)
+        return checkpoint, config, functools.partial(write_weights_file, weights)
     run = load_named(cfg)
     rule = f"for format={cfg.format} (format=state_dict takes any)"
     if not isinstance(run.model, Classifier):
@@ -127,7 +123,7 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
     data: Any = run.datamodule
     if not (hasattr(data, "input_shape") and hasattr(data, "prepare_inputs")):
         raise ValueError(f"data must be an InMemoryDataModule {rule}, got {type(data).__name__}")
-    return run.checkpoint, run.config, functools.partial(_write_program, run.model, data, cfg.format)
+    return run.checkpoint, run.config, functools.partial(write_program_file, run.model, data, cfg.format)
 
 
 def _output_path(cfg: DictConfig, config: DictConfig) -> Path:
@@ -152,63 +148,6 @@ def _output_path(cfg: DictConfig, config: DictConfig) -> Path:
         problem = f"output must be in a directory that can be written, got {output}: {error.strerror}"
         raise ConfigError([problem]) from None
     return output
-
-
-def _write_weights(weights: "dict[str, Tensor]", temporary: Path, output: Path) -> dict[str, str]:
-    """Write weights to `temporary`, read them back, and return what to report.
-
-    Raises:
-        RuntimeError: If they are not the same, bit for bit.
-    """
-    import torch
-
-    buffer = io.BytesIO()  # torch's own writer does not say that a disk is full
-    torch.save(weights, buffer)
-    temporary.write_bytes(buffer.getvalue())
-    read = torch.load(temporary, weights_only=True)
-    if not (read.keys() == weights.keys() and all(torch.equal(read[name], weights[name]) for name in weights)):
-        raise RuntimeError("the weights that were read back differ from the checkpoint's")
-    shapes = [f"{name} {tuple(value.shape)}" for name, value in weights.items()]
-    listed = ", ".join(shapes if len(shapes) <= 6 else [*shapes[:6], "…"])
-    dtypes = ", ".join(sorted({str(value.dtype).removeprefix("torch.") for value in weights.values()}))
-    return {
-        "holds": f"{listed}; {dtypes}",
-        "note": "the network alone: normalising inputs and making probabilities of outputs is left to you",
-        "checked": "read back, the largest difference is 0",
-        "load it": f"import torch; state = torch.load({str(output)!r}, weights_only=True)",
-    }
-
-
-def _write_program(
-    model: "Classifier", datamodule: "InMemoryDataModule", format: "Format", temporary: Path, output: Path
-) -> dict[str, str]:
-    """Write the whole program to `temporary`, check it, and return what to report.
-
-    Raises:
-        RuntimeError: If its probabilities are not the network's.
-    """
-    import torch
-
-    from backlit.models.program import write_program
-
-    written = write_program(model, datamodule, format, temporary)
-    inputs, outputs = written.inputs, written.outputs
-    kind, result = (str(tensor.dtype).removeprefix("torch.") for tensor in (inputs, outputs))
-    sizes, result_sizes = (str(("batch", *tensor.shape[1:])).replace("'", "") for tensor in (inputs, outputs))
-    stored = "pixels, 0 to 255" if inputs.dtype == torch.uint8 else "as the data set stores them"
-    classes = "class 1" if outputs.ndim == 1 else "each class"
-    name, zeros = repr(str(output)), f"zeros({(3, *inputs.shape[1:])}, dtype="
-    if format == "torch_export":
-        line = f"import torch; print(torch.export.load({name}).module()(torch.{zeros}torch.{kind})))"
-    else:
-        call = f"run(None, {{'inputs': numpy.{zeros}{kind!r})}})[0]"
-        line = f"import numpy, onnxruntime; print(onnxruntime.InferenceSession({name}).{call})"
-    return {
-        "takes": f"inputs {sizes}, {kind}, {stored}, not normalised; any batch size",
-        "gives": f"probabilities {result_sizes}, {result}, 0 to 1, of {classes}",
-        "checked": f"read back, the largest difference is {written.difference:.1g} for {len(inputs)} random inputs",
-        "load it": line,
-    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 import torch
 
-from backlit.models.predictor import class_columns
+from backlit.inference.predictor import class_columns
 
 
 def test_several_classes_give_the_class_and_the_runner_up() -> None:

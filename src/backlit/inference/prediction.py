@@ -1,0 +1,96 @@
+"""What a prediction needs beside the network: the input's files, the run on a device, the output, a picture."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from backlit.data.input_files import find_files
+from backlit.data.readers import Reader
+from backlit.errors import ConfigError
+from backlit.inference.predictor import Predictions, Predictor
+from backlit.load import LoadedRun, load_named
+from backlit.logs import quiet_lightning
+from backlit.models import Classifier
+from backlit.plots.grid import corners_around, grid_points
+from backlit.plots.image import png, render
+from backlit.plots.predictions import draw_images, draw_points
+from backlit.text import first_line
+
+
+def find_input(cfg: DictConfig, output: Path | None) -> list[str]:
+    """Return the files of the input.
+
+    Raises:
+        ConfigError: If there is none, if the output has a wrong name, or if it would replace a file of the input.
+    """
+    if output and (output.suffix not in (".csv", ".jsonl") or output.is_dir()):
+        raise ConfigError([f"output must be a .csv or .jsonl file, or - for CSV on standard output, got {output}"])
+    files = find_files([str(name) for name in (cfg.input if OmegaConf.is_list(cfg.input) else [cfg.input])])
+    for target in (output, output.with_suffix(".png")) if output else ():
+        if target.exists() and any(file != "-" and os.path.samefile(file, target) for file in files):
+            raise ConfigError([f"output={output} must not replace a file of the input, but would write {target}"])
+    return files
+
+
+@quiet_lightning()
+def load_run_on_device(cfg: DictConfig) -> LoadedRun:
+    """Return the run, with its network on the device.
+
+    Raises:
+        ConfigError: If there is no such run or device, or if it is no run of a classifier of images or points.
+    """
+    run = load_named(cfg)
+    if not isinstance(run.model, Classifier):
+        raise ConfigError([f"run must have a backlit.models.Classifier, got {type(run.model).__name__} in {cfg.run}"])
+    data: Any = run.datamodule
+    shape = tuple(getattr(data, "input_shape", ()))
+    if not hasattr(data, "prepare_inputs") or (shape != (2,) and (len(shape) != 3 or shape[0] != 1)):
+        rule = "run must have data with prepare_inputs and an input_shape of (1, height, width) or (2,)"
+        raise ConfigError([f"{rule}, got {type(data).__name__} with {shape or 'none'} in {cfg.run}"])
+    try:
+        device = torch.accelerator.current_accelerator() if cfg.device == "auto" else torch.device(cfg.device)
+        run.model.to(device or "cpu")
+    except (RuntimeError, AssertionError, TypeError) as error:
+        rule = "device must be cpu, auto or a device of this machine"
+        raise ConfigError([f"{rule}, got {cfg.device}: {first_line(error)}"]) from None
+    return run
+
+
+def check_not_empty(predictions: Predictions, reader: Reader, cfg: DictConfig) -> None:
+    """Raise `ConfigError` if there was no sample; exit with code 2 if that is because no file can be read."""
+    if not predictions.counts and reader.skipped:
+        sys.exit(2)
+    if not predictions.counts:
+        raise ConfigError([f"input must have at least one sample, got none in {cfg.input}"])
+
+
+def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images: bool) -> bytes:
+    """Return the content of a PNG file with the first samples and their classes."""
+    inputs, classes = torch.cat(predictions.inputs), [str(row["class"]) for row in predictions.rows]
+    shown, total = len(classes), predictions.counts.total()
+    title = f"{shown:,}" if shown == total else f"{shown:,} of {total:,}"
+    if reads_images:
+        return png(render(draw_images(inputs, classes, predictions.confidences, title)))
+    corners = corners_around(inputs)
+    class_1 = predictor.labels[1] if predictor.labels else "1"
+    background = predictor.probabilities(grid_points(corners))
+    return png(render(draw_points(inputs, classes, background, corners, class_1=class_1, title=title)))
+
+
+@contextlib.contextmanager
+def report_unwritable(output: str | None) -> Iterator[None]:
+    """Turn an output that cannot be written into a `ConfigError`; exit with code 1 if standard output is closed."""
+    try:
+        yield
+    except BrokenPipeError:
+        # The reader of standard output has closed it; Python would complain at exit that it cannot be flushed.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # not of the input: unreadable files have been reported and skipped
+        raise ConfigError([f"output must be a file that can be written, got {output}: {error.strerror}"]) from None
