@@ -12,6 +12,11 @@ class ConfigError(ValueError):
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("\n".join(problems))
+        self.problems = list(problems)
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
+        """Survive pickling: other launchers send it from a job's process."""
+        return type(self), (self.problems,)
 
 
 class RerunDiffersError(Exception):
