@@ -139,3 +139,11 @@ def test_an_argument_that_the_class_does_not_have_is_reported(name: str, points_
     change_config(points_run, **{name: {"nonsense": 3}})
     with pytest.raises(ValueError, match=rf"^{name} of the run's config cannot be built: .*__init__.*'nonsense'$"):
         load_run(points_run)
+
+
+def test_a_key_that_is_gone_is_ignored_at_the_value_that_changed_nothing(images_run: Path) -> None:
+    change_config(images_run, data={"stratified": False})
+    assert load_run(images_run).checkpoint.name == "best.ckpt"
+    change_config(images_run, data={"stratified": True})
+    with pytest.raises(ValueError, match=r"data of the run's config cannot be built: .*'stratified'"):
+        load_run(images_run)

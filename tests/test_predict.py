@@ -135,7 +135,7 @@ def test_other_file_formats_give_the_same_predictions(
         given = "-"
         content = io.BytesIO()
         numpy.save(content, images)
-        monkeypatch.setattr("backlit.data.input_files._read_stdin", content.getvalue)
+        monkeypatch.setattr("backlit.data.readers.read_stdin", content.getvalue)
     rows = predicted(mnist_run, given, "batch_size=70")
     assert classes(rows) == direct(mnist_run, images[:count]).argmax(1).tolist()
     if kind in ("idx", "npy"):

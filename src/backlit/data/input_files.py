@@ -1,11 +1,8 @@
-"""Input files named on the command line, and their content; ``-`` is stdin."""
+"""Input files named on the command line; ``-`` is standard input."""
 
-import functools
 import glob
-import io
 import os
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from PIL import Image
 
@@ -35,17 +32,12 @@ def find_files(names: Iterable[str]) -> list[str]:
     return files
 
 
-def open_input(file: str) -> BinaryIO:
-    """Return an open file, or the content of stdin, which can be opened several times."""
-    return io.BytesIO(_read_stdin()) if file == "-" else open(file, "rb")
-
-
 def printable_name(file: str) -> str:
     """Return a file's name with a replacement for bytes that are not text."""
     return os.fsencode(file).decode(errors="replace")
 
 
-@functools.cache
-def _read_stdin() -> bytes:
+def read_stdin() -> bytes:
+    """Return what is left of standard input."""
     with open(0, "rb", closefd=False) as stream:
         return stream.read()

@@ -2,14 +2,16 @@
 
 import contextlib
 import csv
+import functools
 import gzip
+import io
 import itertools
 import math
 import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy
 import torch
@@ -18,7 +20,7 @@ from PIL import UnidentifiedImageError
 from torch import Tensor
 
 from backlit.data.images import border_median, read_image
-from backlit.data.input_files import open_input, printable_name
+from backlit.data.input_files import printable_name, read_stdin
 from backlit.errors import ConfigError
 
 # One row per sample of a batch: the columns that describe the sample in the predictions, by name.
@@ -61,13 +63,21 @@ class Reader:
                 except (OSError, ValueError, TypeError, EOFError, struct.error, zlib.error) as error:
                     self._skip(file, error)
 
+    @functools.cached_property
+    def _stdin(self) -> bytes:
+        return read_stdin()
+
+    def _open(self, file: str) -> BinaryIO:
+        """Return an open file; for ``-`` the content of standard input, which may be opened several times."""
+        return io.BytesIO(self._stdin) if file == "-" else open(file, "rb")
+
     def _is_array(self, file: str) -> bool:
         """Return whether a file is an array of samples rather than one image."""
         if not self.reads_images or file.endswith(".npy"):
             return True
         if file.endswith((".png", ".jpg", ".jpeg")):  # most files; they are opened once
             return False
-        with contextlib.suppress(OSError), open_input(file) as stream:
+        with contextlib.suppress(OSError), self._open(file) as stream:
             return stream.read(2) in (b"\0\0", b"\x1f\x8b", b"\x93N")
         return False
 
@@ -81,7 +91,7 @@ class Reader:
         read: list[tuple[str, NDArray[numpy.uint8]]] = []
         for file in files:
             try:
-                with open_input(file) as stream:
+                with self._open(file) as stream:
                     read.append((printable_name(file), read_image(stream, *self.shape[1:])))
             except UnidentifiedImageError:
                 self._skip(file, ValueError("it is no image"))
@@ -101,7 +111,7 @@ class Reader:
 
     def _array(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
         """Yield the batches of an array in NumPy's or MNIST's (IDX) format, which may be gzipped."""
-        with open_input(file) as stream:
+        with self._open(file) as stream:
             magic = stream.read(2)
             stream.seek(0)
             if magic == b"\x93N":
