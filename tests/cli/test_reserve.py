@@ -3,8 +3,8 @@
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from backlit.runs.files import lock_directory
 from tests.conftest import CallCommand
 from tests.helpers.commands import QUICK
 from tests.helpers.runs import change_record
@@ -60,7 +60,7 @@ def test_a_rejected_resume_elsewhere_leaves_no_copy(
 def test_a_run_is_resumed_by_one_process_at_a_time(points_run: Path, call_command: CallCommand) -> None:
     change_record(points_run, status="failed")
     before = {path: path.read_bytes() for path in points_run.rglob("*") if path.is_file()}
-    with lock_directory(points_run):
+    with FileLock(points_run / ".lock"):  # as another process has it
         ended = call_command("backlit-train", "resume=latest", "trainer.max_epochs=3")
     assert ended.returncode == 2
     assert "is being run by another process; wait for it, or end it" in ended.stderr

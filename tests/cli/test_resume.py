@@ -1,11 +1,12 @@
 """What ``resume=`` and ``rerun=`` come to: the plan, and every reason to reject one."""
 
 import json
-import os
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from backlit.cli.resume import Plan, copy_run, plan_command
 from backlit.errors import ConfigError
@@ -72,7 +73,7 @@ def test_a_resume_elsewhere_copies_the_run(points_run: Path) -> None:
     assert "ckpt_path='copy/checkpoints/last.ckpt'" in plan.arguments
     assert "hydra.run.dir='copy'" in plan.arguments
     for path in points_run.rglob("*"):
-        if path.is_file():
+        if path.is_file() and path.name != ".lock":
             assert (Path("copy") / path.relative_to(points_run)).read_bytes() == path.read_bytes()
 
 
@@ -114,7 +115,6 @@ def test_a_resume_of_nothing_is_rejected(arguments: list[str], message: str) -> 
         (["~scheduler"], {}, "~scheduler must not change when a run is resumed"),
         ([], {"arguments": [*QUICK, "model.hidden_sizes=[5]"]}, "ckpt_path must fit the model: net.fc1.weight has sha"),
         ([], {"arguments": None}, "resume must be a run that backlit-train has started, got "),
-        ([], {"status": "running", "pid": os.getpid()}, "resume must be a run that has ended, got "),
         ([], {"status": 3}, "resume=latest: "),
         ([], {"status": "completed"}, "resume must be a run that is not completed, got "),
     ],
@@ -126,6 +126,57 @@ def test_a_run_that_cannot_be_resumed_is_rejected(
     before = {path: path.read_bytes() for path in points_run.rglob("*") if path.is_file()}
     assert rejected("resume=latest", *given).startswith(message)
     assert {path: path.read_bytes() for path in points_run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_is_running_is_not_resumed(points_run: Path) -> None:
+    change_record(points_run, status="running", pid=7, host="here")
+    with FileLock(points_run / ".lock"):
+        message = f"resume must be a run that has ended, got {points_run.relative_to(Path.cwd())}: process 7 on here"
+        assert rejected("resume=latest").startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "message"),
+    [
+        ("failed", "trainer.max_epochs=1", "trainer.max_epochs must be >= 2 (epochs that the run has begun), got 1"),
+        (
+            "failed",
+            "trainer.max_epochs=-1 trainer.max_steps=30",
+            "trainer.max_steps must be >= 40 (steps that",
+        ),
+        ("completed", "trainer.max_epochs=2", "trainer.max_epochs must be > 2 (epochs that the completed run has done"),
+        (
+            "completed",
+            "trainer.max_epochs=9 trainer.max_steps=40",
+            "trainer.max_steps must be > 40 (steps that",
+        ),
+    ],
+)
+def test_a_run_is_not_resumed_for_less_than_it_has_done(
+    status: str, given: str, message: str, points_run: Path
+) -> None:
+    change_record(points_run, status=status)
+    assert rejected(f"resume={points_run}", *given.split(" ")).startswith(message)
+
+
+def test_latest_is_the_latest_run_that_can_be_resumed(points_run: Path) -> None:
+    change_record(points_run, status="failed")
+    runs: dict[str, dict[str, object]] = {
+        "1_completed": {"status": "completed"},
+        "2_running": {"status": "running"},
+        "3_from_python": {"status": "failed", "arguments": None},
+        "4_unreadable": {"status": 3},
+    }
+    for name, changes in runs.items():
+        shutil.copytree(points_run, points_run.parent / name)
+        change_record(points_run.parent / name, **changes)
+    with FileLock(points_run.parent / "2_running" / ".lock"):
+        plan = plan_command(["resume=latest"])
+        longer = plan_command(["resume=latest", "trainer.max_epochs=9"])
+    assert (plan.run, longer.run) == (
+        Path("outputs/points/runs", points_run.name),
+        Path("outputs/points/runs/1_completed"),
+    )
 
 
 @pytest.mark.parametrize(("key", "value"), [("max_epochs", 2), ("max_steps", 800)])
@@ -267,3 +318,11 @@ def test_a_sweep_is_resumed_with_what_has_changed(given: str, expected: str, tmp
         job = {"number": 0, "overrides": [], "directory": "0"}
         write_json(directory / "sweep.json", {"arguments": arguments, "jobs": [job]})
     assert plan_command(given.split(" ")).arguments == expected.split(" ")
+
+
+def test_the_other_processes_get_the_plan_of_the_first() -> None:
+    plan = Plan(["a='b c'"], run=Path("runs/1"), copy_of=Path("runs/0"))
+    received = Plan.from_json(plan.to_json())
+    # They neither copy the run nor read its checkpoint for the plan, and may work in another directory.
+    assert received == Plan(["a='b c'"], run=Path("runs/1").resolve())
+    assert received.is_recorded

@@ -2,12 +2,11 @@
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
 from backlit.distributed.environment import is_lightning_child, launcher_environment
-from backlit.distributed.rendezvous import share_directory
+from backlit.distributed.rendezvous import share
 from backlit.errors import RankError
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0"}
@@ -45,24 +44,24 @@ def test_a_sweep_job_in_an_allocation_is_no_part_of_it(monkeypatch: pytest.Monke
     assert launcher_environment() is None
 
 
-def test_without_a_launcher_the_process_chooses_its_directory(tmp_path: Path) -> None:
-    assert share_directory(lambda: tmp_path, timeout_s=1) == (tmp_path, None)
+def test_without_a_launcher_the_process_chooses_itself() -> None:
+    assert share("directory", lambda: "a", timeout_s=1) == ("a", None)
 
 
-def test_the_directory_of_the_first_process_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_of_the_first_process_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, TORCHRUN | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
     monkeypatch.setenv("RANK", "0")
-    directory, store = share_directory(lambda: tmp_path, timeout_s=10)
-    assert directory == tmp_path.resolve()
+    chosen, store = share("directory", lambda: "a", timeout_s=10)
+    assert chosen == "a"
     monkeypatch.setenv("RANK", "1")
-    assert share_directory(lambda: Path("another"), timeout_s=10)[0] == directory
+    assert share("directory", lambda: "another", timeout_s=10)[0] == chosen
     del store
 
 
 def test_a_first_process_that_does_not_answer_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, TORCHRUN | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())})
     with pytest.raises(RankError, match=r"the first process does not answer at 127.0.0.1:\d+: "):
-        share_directory(Path, timeout_s=0.2)
+        share("directory", str, timeout_s=0.2)
 
 
 def free_port() -> int:

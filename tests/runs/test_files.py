@@ -2,12 +2,27 @@
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
+from filelock import FileLock
 
 from backlit.errors import ConfigError
-from backlit.runs.files import atomic_write, is_disk_error, lock_directory, new_directory, write_json
+from backlit.runs.files import (
+    atomic_write,
+    is_disk_error,
+    is_locked,
+    is_relative_name,
+    lock_directory,
+    new_directory,
+    write_json,
+)
+from tests.helpers.processes import wait_until
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
@@ -48,11 +63,16 @@ def test_the_replaced_file_is_kept_under_another_name(tmp_path: Path) -> None:
 
 
 def test_a_locked_directory_is_reported(tmp_path: Path) -> None:
+    with FileLock(tmp_path / ".lock"):  # as another process has it
+        assert is_locked(tmp_path)
+        with pytest.raises(ConfigError, match="is being run by another process; wait for it, or end it"):
+            lock_directory(tmp_path)
+    assert not is_locked(tmp_path)
     lock = lock_directory(tmp_path)
-    with pytest.raises(ConfigError, match="is being run by another process; wait for it, or end it"):
-        lock_directory(tmp_path)
+    lock_directory(tmp_path).release()  # the same process may have it twice
+    assert is_locked(tmp_path)
     lock.release()
-    lock_directory(tmp_path).release()
+    assert not is_locked(tmp_path)
     with pytest.raises(ConfigError, match=r"cannot be written: .*; to resume elsewhere: resume="):
         lock_directory(Path("/proc/nothing"))
 
@@ -61,3 +81,39 @@ def test_a_locked_directory_is_reported(tmp_path: Path) -> None:
 def test_errors_of_a_disk_are_told_from_others(error: int, is_disk: bool) -> None:
     assert is_disk_error(OSError(error, "reason")) == is_disk
     assert not is_disk_error(ValueError(error))
+
+
+@pytest.mark.process
+def test_a_lock_ends_with_its_process_though_a_child_of_it_lives(tmp_path: Path) -> None:
+    program = (
+        "import os, sys, time; from pathlib import Path; from backlit.runs.files import lock_directory\n"
+        "lock = lock_directory(Path(sys.argv[1]))\n"
+        "if os.fork() == 0: time.sleep(60)\n"  # as a worker of a data loader
+        "print('locked', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        assert is_locked(tmp_path)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not is_locked(tmp_path))  # the child has closed its copy of the file by then
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("name", "is_name"),
+    [
+        ("points", True),
+        ("team/ü = 'a', [b] $c ~", True),
+        ("", False),
+        ("a//b", False),
+        ("/tmp/x", False),
+        ("a/../../b", False),
+        ("a\nb", False),
+        ("x" * 300, False),
+    ],
+)
+def test_a_name_stays_below_its_directory(name: str, is_name: bool) -> None:
+    assert is_relative_name(name) == is_name

@@ -62,3 +62,24 @@ def test_a_run_that_died_before_its_record_gets_one(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"status": "runn')
     assert finish_record(tmp_path, "failed", "killed", ["a=1"])
     assert read_record(tmp_path)["overrides"] == ["a=1"]
+
+
+def test_a_completed_run_stays_completed_until_its_extension_is(tmp_path: Path) -> None:
+    begin(tmp_path).end("completed")
+    completed = read_record(tmp_path)
+    for ending in ("failed", None):
+        extension = RunRecord(tmp_path, seed=7, overrides=["trainer.max_epochs=9"], is_extension=True)
+        extension.add(planned_epochs=9)
+        if ending:
+            extension.end(ending, "no")
+        record = read_record(tmp_path)
+        assert {name: record[name] for name in completed} == completed
+        assert record["extension"]["status"] == (ending or "running")
+    assert finish_record(tmp_path, "failed", "killed", [])
+    assert read_record(tmp_path)["status"] == "completed"
+    assert read_record(tmp_path)["extension"]["error"] == "killed"
+    RunRecord(tmp_path, seed=7, overrides=["trainer.max_epochs=9"], is_extension=True).end("completed")
+    record = read_record(tmp_path)
+    assert "extension" not in record
+    assert record["overrides"] == ["trainer.max_epochs=9"]
+    assert [attempt["status"] for attempt in record["attempts"]] == ["completed", "failed", "failed"]

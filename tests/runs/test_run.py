@@ -2,37 +2,36 @@
 
 import math
 import os
-import platform
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from backlit.runs.files import write_json
 from backlit.runs.run import Run, best_row, clear_run, flat_config, read_rows
 from tests.helpers.runs import csv_curve, saved_metrics
 
-ENDED_PID = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
 
-
-@pytest.mark.parametrize(
-    ("record", "status"),
-    [
-        ({"status": "completed"}, "completed"),
-        ({"status": "failed"}, "failed"),
-        ({"status": "running", "host": platform.node(), "pid": os.getpid()}, "running"),
-        ({"status": "running", "host": platform.node(), "pid": int(ENDED_PID.stdout)}, "interrupted"),
-        ({"status": "running", "host": "elsewhere", "pid": int(ENDED_PID.stdout)}, "running"),
-        ({"status": "running", "host": platform.node(), "pid": None}, "interrupted"),
-    ],
-)
-def test_a_run_whose_process_is_gone_was_interrupted(record: dict[str, object], status: str, tmp_path: Path) -> None:
-    write_json(tmp_path / "run.json", record)
+@pytest.mark.parametrize("status", ["completed", "failed", "interrupted", "running"])
+def test_a_run_that_no_process_has_locked_does_not_run(status: str, tmp_path: Path) -> None:
+    # Of a process on another machine, or one that has the number of an ended one.
+    write_json(tmp_path / "run.json", {"status": status, "host": "elsewhere", "pid": os.getpid()})
     run = Run.read(tmp_path)
     assert run is not None
-    assert run.status == status
+    assert run.status == ("interrupted" if status == "running" else status)
+    with FileLock(tmp_path / ".lock"):
+        assert run.status == status
+        assert run.is_running == (status == "running")
+
+
+def test_a_completed_run_that_is_trained_longer_stays_completed(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"status": "completed", "extension": {"status": "running", "pid": 1}})
+    run = Run.read(tmp_path)
+    assert run is not None
+    assert (run.status, run.is_running, run.attempt["pid"]) == ("completed", False, 1)
+    with FileLock(tmp_path / ".lock"):
+        assert (run.status, run.is_running) == ("completed", True)
 
 
 def test_a_completed_run_with_an_optimized_metric_of_nan_has_failed(tmp_path: Path) -> None:
@@ -96,7 +95,7 @@ def test_a_run_directory_is_read_back(points_run: Path) -> None:
 
 def test_a_cleared_run_keeps_its_config_and_its_log(points_run: Path) -> None:
     clear_run(points_run)
-    assert {path.name for path in points_run.iterdir()} - {"uncommitted.diff"} == {".hydra", "train.log"}
+    assert {path.name for path in points_run.iterdir()} - {"uncommitted.diff"} == {".hydra", ".lock", "train.log"}
 
 
 def test_records_that_cannot_be_read_are_none(tmp_path: Path) -> None:

@@ -77,7 +77,10 @@ def _run_hydra(
     if check is not None:
         run_task.check = check  # type: ignore[attr-defined]
     try:
-        invocation.plan = plan(sys.argv[1:])
+        try:
+            invocation.plan = plan(sys.argv[1:])
+        except RankError as error:
+            return print_errors(error, config_name)
         invocation.sweep_dir = invocation.plan.sweep
         # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
         sys.argv[1:] = invocation.plan.arguments

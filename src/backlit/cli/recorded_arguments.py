@@ -5,14 +5,21 @@ A run directory may come from a stranger: an argument that could run code is use
 
 import itertools
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString
+from hydra.errors import HydraException
 
 from backlit.errors import ConfigError
+from backlit.runs.files import is_relative_name
 
-# Of Hydra's own settings, those that a recorded command may have: places and numbers.
+# Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(
-    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))=[^{}\[\]]*"
-    r"|hydra/(launcher=backlit|sweeper=(basic|optuna))"
+    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))"
 )
+_HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=optuna")
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
 
 
@@ -23,15 +30,37 @@ def is_plain_override(override: str) -> bool:
     is about what Hydra does before: it reads the files that groups name, resolves interpolations, and instantiates
     objects of its own.
     """
-    key, _, value = override.partition("=")
-    key = key.lstrip("+~")
-    if not re.fullmatch(r"[\w./-]+", key) or re.search(r"[$\\\n\r]", value):  # no @package, interpolation, escape
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
         return False
-    if key == "task_name":  # a directory
-        return bool(re.fullmatch(r"\w[\w.-]*", value))
+    key, texts = parsed.key_or_group, list(_iter_texts(parsed.value()))
+    if parsed.package is not None or not re.fullmatch(r"[\w./-]+", key):
+        return False
+    if any("${" in text or not text.isprintable() for text in texts):
+        return False
     if key.startswith("hydra"):
-        return bool(_HYDRA_SETTINGS.fullmatch(override))
-    return not (key in _GROUPS or "/" in key) or bool(re.fullmatch(r"[\w, \[\]-]*", value))
+        return bool(_HYDRA_SETTINGS.fullmatch(key)) or override in _HYDRA_PLUGINS
+    if key == "task_name":
+        return all(is_relative_name(text) for text in texts)
+    # The option of a group is a file; it must be in a directory that Hydra searches.
+    return not (key in _GROUPS or "/" in key) or all(is_relative_name(text) for text in texts)
+
+
+def _iter_texts(value: Any) -> Iterator[str]:
+    """Yield the keys and values of an override's value, as text."""
+    if isinstance(value, Mapping):
+        for key, child in value.items():
+            yield from itertools.chain(_iter_texts(key), _iter_texts(child))
+    elif isinstance(value, list):
+        for child in value:
+            yield from _iter_texts(child)
+    elif isinstance(value, ChoiceSweep):
+        yield from _iter_texts(value.list)
+    elif isinstance(value, QuotedString):
+        yield value.text
+    elif value is not None:
+        yield str(value)
 
 
 def repeatable_arguments(recorded: list[str], given: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
 from backlit.cli.resume import copy_run
 from backlit.distributed.environment import is_lightning_child, launcher_environment
-from backlit.distributed.rendezvous import share_directory
+from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError, RankError
 from backlit.runs.files import lock_directory, new_directory, remove_directories, write_json
 from backlit.runs.record import now
@@ -72,7 +72,8 @@ class CheckAndReserve(Callback):
         invocation = Invocation.current()
         starts_over = invocation.plan.run is not None and invocation.plan.checkpoint is None
         with _exit_on_error(prints=environment is None or environment.local_rank() == 0):
-            directory, store = share_directory(lambda: _reserve_run(config), config.process_timeout)
+            chosen, store = share("directory", lambda: _shared_path(_reserve_run(config)), config.process_timeout)
+            directory = Path(chosen)
             invocation.kept.append(store)
             invocation.parts = _build(config, directory)
             if invocation.plan.run is not None and not rank:
@@ -112,6 +113,11 @@ class CheckAndReserve(Callback):
                 from backlit.sweeps.search import prepare_search
 
                 prepare_search(config, is_resumed=invocation.plan.sweep is not None)
+
+
+def _shared_path(directory: Path) -> str:
+    """Return a directory as other processes name it; they may work in another one."""
+    return str(directory if launcher_environment() is None else directory.resolve())
 
 
 def _build(config: DictConfig, directory: Path) -> "RunParts":

@@ -1,17 +1,21 @@
 """``resume=`` and ``rerun=``: the command that a run directory has recorded, changed by what is typed now."""
 
+import contextlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments, split_flags
+from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
 from backlit.runs.files import new_directory, remove_directories
-from backlit.runs.find import find_latest_run
+from backlit.runs.find import latest_directories
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import quote_value, shell_path
@@ -31,6 +35,7 @@ class Plan:
         checkpoint: Where that run resumes; None if it has none yet and starts from the beginning.
         copy_of: The run's directory, if the run is resumed in a copy of it.
         rerun_of: The run to repeat.
+        store: What the other processes of the run ask for the plan, as long as it lives.
     """
 
     arguments: list[str]
@@ -39,6 +44,21 @@ class Plan:
     checkpoint: "Checkpoint | None" = None
     copy_of: Path | None = None
     rerun_of: Path | None = None
+    store: Any = None
+
+    def to_json(self) -> str:
+        """Return what the other processes of the run have to know."""
+        paths = {"sweep": self.sweep, "run": self.run, "rerun_of": self.rerun_of}
+        named = {name: None if path is None else str(path.resolve()) for name, path in paths.items()}
+        return json.dumps({"arguments": self.arguments} | named)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Return the plan that `to_json` has written."""
+        content = json.loads(text)
+        arguments = content.pop("arguments")
+        paths: dict[str, Any] = {name: None if path is None else Path(path) for name, path in content.items()}
+        return cls(arguments, **paths)
 
     @property
     def is_recorded(self) -> bool:
@@ -57,14 +77,30 @@ def plan_command(arguments: list[str]) -> Plan:
     given = [argument for argument in arguments if not argument.startswith(("resume=", "rerun="))]
     if resumed and repeated:
         raise ConfigError(["resume= and rerun= exclude each other: give one of them"])
+    if not (resumed or repeated):
+        return Plan(arguments)
+    made: list[Plan] = []
+
+    def choose() -> str:
+        made.append(_plan_recorded(resumed, repeated, given))
+        return made[0].to_json()
+
+    # What `latest` means, and whether a run has ended, is for one process to say: the others may be later.
+    chosen, store = share("plan", choose, PLAN_TIMEOUT_S)
+    return replace(made[0] if made else Plan.from_json(chosen), store=store)
+
+
+def _plan_recorded(resumed: list[str], repeated: list[str], given: list[str]) -> Plan:
+    """Return what the last of the values of ``resume=`` or ``rerun=`` comes to, changed by the other arguments."""
     if repeated:
         return plan_rerun(repeated[-1], given)
-    if not resumed:
-        return Plan(arguments)
     if {"-m", "--multirun"} & set(given):
         return plan_sweep_resume(resumed[-1], given)
     return plan_resume(resumed[-1], given)
 
+
+# Seconds that the other processes of a run wait for the plan of the first, which reads a checkpoint for it.
+PLAN_TIMEOUT_S = 300
 
 # What may change when a run is resumed; all else is in its checkpoint, or has shaped what it has learned.
 _CHANGEABLE_ON_RESUME = re.compile(
@@ -79,7 +115,7 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     Raises:
         ConfigError: If there is no such run, or if nothing is left for it to do.
     """
-    run, recorded = _find_run("resume", wanted)
+    run, recorded = _find_run("resume", wanted, lambda found: _is_resumable(found, given))
     source = run.directory
     _reject_symlinks(source)
     _check_resumable(run, recorded, given)
@@ -100,7 +136,6 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
     if elsewhere and Path(elsewhere[-1]).resolve() != source.resolve():
         directory, copy_of = Path(elsewhere[-1]), source
-        _check_copy_target(source, directory)
     kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
     if checkpoint is not None:
         checkpoint = Checkpoint(directory / "checkpoints" / checkpoint.path.name, checkpoint.content)
@@ -110,6 +145,12 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     return Plan(arguments, run=directory, checkpoint=checkpoint, copy_of=copy_of)
 
 
+def _is_resumable(run: Run, given: list[str]) -> bool:
+    """Return whether ``resume=latest`` may mean a run: something is left to do, or the user asks for more."""
+    is_done = run.status == "completed" and run.attempt is run.record
+    return not run.is_running and isinstance(run.attempt.get("arguments"), list) and (not is_done or bool(given))
+
+
 def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
     """Raise `ConfigError` if a run still runs, is completed, or may not be changed as it is asked to."""
     shown = shell_path(run.directory)
@@ -117,10 +158,10 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
         if not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
             instead = f"a run of its own from these weights: ckpt_path={shown}/checkpoints/last.ckpt"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
-    if run.status == "running":
-        where = f"process {run.record.get('pid')} on {run.record.get('host')}"
+    if run.is_running:
+        where = f"process {run.attempt.get('pid')} on {run.attempt.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
-    if run.status == "completed" and not given:
+    if run.status == "completed" and run.attempt is run.record and not given:
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
         longer = f"backlit-train resume={shown} trainer.{limit}=..."
         raise ConfigError([f"resume must be a run that is not completed, got {shown}; to train it longer: {longer}"])
@@ -140,20 +181,21 @@ def copy_run(source: Path, target: Path, undo: ExitStack) -> None:
     Args:
         source: The run directory.
         target: An empty or new directory.
-        undo: Gets a callback that removes the copy.
+        undo: Gets a callback that removes the copy, but not a directory that was there before.
 
     Raises:
         ConfigError: If it cannot be copied.
     """
+    _check_copy_target(source, target)
     made: list[Path] = []
     try:
         if target.is_dir():
-            made += [target / path.name for path in source.iterdir()]
-            undo.callback(_remove_all, made)
+            undo.callback(_remove_all, [target / path.name for path in source.iterdir()])
         else:
-            new_directory(target, made)
             undo.callback(remove_directories, made)
-        shutil.copytree(source, target, dirs_exist_ok=True)
+            if new_directory(target, made) != target:  # somebody else has just made it
+                _check_copy_target(source, target)
+        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
     except (OSError, shutil.Error) as error:
         reason = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
         reason = "No space left on device" if "No space left" in str(reason) else reason
@@ -176,7 +218,7 @@ def plan_rerun(wanted: str, given: list[str]) -> Plan:
     """
     if {"-m", "--multirun"} & set(given):
         raise ConfigError(["rerun= must be without -m: it repeats one run; to repeat a sweep, type its command"])
-    run, recorded = _find_run("rerun", wanted)
+    run, recorded = _find_run("rerun", wanted, lambda found: found.status == "completed")
     from backlit.runs.compare import check_comparable
 
     try:
@@ -220,26 +262,47 @@ def _reject_symlinks(directory: Path) -> None:
             raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
 
 
-def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
-    """Return the run that ``key=wanted`` names, and its command's arguments.
+def _find_run(key: str, wanted: str, fits: Callable[[Run], bool]) -> tuple[Run, list[str]]:
+    """Return the run that ``key=wanted`` names, and the arguments of the command that has trained it last.
+
+    Args:
+        key: ``resume`` or ``rerun``.
+        wanted: A run directory, or ``latest``.
+        fits: Whether ``latest`` may mean a run.
 
     Raises:
         ConfigError: If there is none, or none that a command has started.
     """
     try:
-        directory = find_latest_run(Path("outputs"), with_checkpoint=False) if wanted == "latest" else Path(wanted)
+        directory = _find_latest(fits) if wanted == "latest" else Path(wanted)
         run = Run.read(directory)
-    except (FileNotFoundError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError([f"{key}={wanted}: {error}"]) from None
     if run is None:
         sweep = f"; to resume the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
         there = "has no run.json" if directory.is_dir() else "does not exist"
         raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which {there}{sweep}"])
-    arguments = run.record.get("arguments")
+    arguments = (run.attempt if key == "resume" else run.record).get("arguments")
     if not isinstance(arguments, list):
         why = "which has no arguments in its run.json (it was trained from Python, or is older)"
         raise ConfigError([f"{key} must be a run that backlit-train has started, got {wanted}, {why}"])
     return run, [str(argument) for argument in arguments]
+
+
+def _find_latest(fits: Callable[[Run], bool]) -> Path:
+    """Return the latest run under ``outputs`` that fits; if none does, the latest, whose problem is then reported.
+
+    Raises:
+        ValueError: If there is no run at all.
+    """
+    directories = latest_directories("run.json", Path("outputs"))
+    if not directories:
+        raise ValueError(f"there is no run in {Path('outputs').resolve()}")
+    for directory in directories:
+        with contextlib.suppress(ValueError):  # a record that cannot be read
+            if (run := Run.read(directory)) is not None and fits(run):
+                return directory
+    return directories[0]
 
 
 def _find_sweep(wanted: str, given: list[str]) -> tuple[Path, list[str]]:
@@ -248,12 +311,11 @@ def _find_sweep(wanted: str, given: list[str]) -> tuple[Path, list[str]]:
     ``latest`` is the latest of the same experiment, where one is given.
     """
     if wanted == "latest":
-        found = sorted(Path("outputs").glob("*/sweeps/*/sweep.json"), key=lambda path: path.stat().st_mtime)
         experiment = {argument for argument in given if argument.startswith("experiment=")}
-        for path in reversed(found):
-            arguments = _read_arguments(path.parent)
+        for directory in latest_directories("sweep.json", Path("outputs")):
+            arguments = _read_arguments(directory)
             if experiment <= set(arguments):
-                return path.parent, arguments
+                return directory, arguments
         of = f" of {experiment.pop()}" if experiment else ""
         raise ConfigError([f"resume=latest: there is no sweep{of} in {Path('outputs').resolve()}"])
     directory = Path(wanted)

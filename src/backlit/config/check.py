@@ -1,6 +1,7 @@
 """What is wrong with a config, a line a problem: its values alone, and the objects that were built from it."""
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backlit.distributed.environment import launcher_environment
 from backlit.errors import ConfigError
 from backlit.models import BinaryClassifier, Classifier
 from backlit.runs.checkpoint import Checkpoint, find_mismatch
+from backlit.runs.files import is_relative_name
 
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 _TYPES = {
@@ -67,6 +69,9 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
         value = plain[name]
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             yield f"{name} must be {kind.__name__}, got {value!r}"
+    if isinstance(plain["task_name"], str) and not is_relative_name(plain["task_name"]):
+        rule = "the name of a directory below outputs/: printable, without '..', parts shorter than 200 characters"
+        yield f"task_name must be {rule}, got {plain['task_name']!r}"
     if isinstance(plain["seed"], int) and not 0 <= plain["seed"] < 2**32:
         yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
     if not isinstance(plain["process_timeout"], int | float) or not plain["process_timeout"] > 0:
@@ -122,6 +127,33 @@ def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, trains:
         yield f"ckpt_path must fit the model: {problem} ({checkpoint.path})"
 
 
+def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_extension: bool) -> Iterator[str]:
+    """Yield a line if a run that resumes from a checkpoint of its own has done more than the config asks for.
+
+    Args:
+        trainer: The Trainer's arguments.
+        checkpoint: What the checkpoint holds.
+        is_extension: Whether the run is completed, so that something must be left to train.
+    """
+    try:
+        epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+        limits = (
+            ("max_epochs", "epochs", int(epochs["ready"]), int(epochs["processed"])),
+            ("max_steps", "steps", int(steps), int(steps)),
+        )
+    except (KeyError, TypeError, ValueError):
+        yield "ckpt_path must be a checkpoint that Lightning has written in training, got one without its progress"
+        return
+    for name, unit, begun, done in limits:
+        limit = trainer.get(name)
+        if not isinstance(limit, int) or limit < 0:
+            continue
+        if limit < begun:
+            yield f"trainer.{name} must be >= {begun} ({unit} that the run has begun), got {limit}"
+        elif is_extension and limit <= done:
+            yield f"trainer.{name} must be > {done} ({unit} that the completed run has done), got {limit}"
+
+
 def check_fit(datamodule: Any, model: LightningModule) -> Iterator[str]:
     """Yield a line if the network cannot read the data's inputs, or has fewer classes than they have."""
     shape, in_features = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
@@ -160,6 +192,9 @@ def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) 
         yield f"trainer.devices x trainer.num_nodes must be {started} (the processes started here), got {product}"
     elif environment is None and trainer.num_nodes > 1:
         yield f"trainer.num_nodes must be 1 unless torchrun or srun starts the processes, got {trainer.num_nodes}"
+    elif processes > 1 and environment is None and re.search(r'["\\]', config["output_dir"]):
+        # Lightning hands it to the other processes between double quotes.
+        yield f"hydra.run.dir must be without double quotes and backslashes for processes, got {config['output_dir']}"
     for name, rule in (("train_size", ""), ("val_size", " or 0"), ("test_size", "")):
         size = config["data"].get(name)
         is_allowed = size == 0 and name == "val_size"

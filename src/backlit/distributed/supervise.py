@@ -167,9 +167,9 @@ def _end_with_parent(run_dir: Path, timeout_s: float, grace_s: float, first: int
 def _record_end_of_first(run_dir: Path) -> str | None:
     """Record that the run has failed, where its first process has ended without doing so; return the reason."""
     run = Run.read(run_dir)
-    if run is None or run.status == run.record["status"]:
+    if run is None or run.attempt["status"] != "running" or run.is_running:
         return None
-    problem = f"the first process ({run.record['pid']}) was killed, or the system ended it"
+    problem = f"the first process ({run.attempt['pid']}) was killed, or the system ended it"
     finish_record(run_dir, "failed", f"RankError: {problem}", [])
     return problem
 

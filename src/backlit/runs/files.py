@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -47,6 +48,10 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+# The file whose lock shows that a process runs what is in its directory.
+_LOCK = ".lock"
+# `is_locked` takes the lock for a moment; whoever runs at that moment waits.
+_LOCK_TIMEOUT_S = 0.5
 # The system's answers for a full disk, a quota, a read-only or a lost one.
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
@@ -61,6 +66,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text)
+
+
+def is_relative_name(name: str) -> bool:
+    """Return whether a name, with ``/`` or without, is that of a file below the directory where it is looked for."""
+    return name.isprintable() and all(part not in ("", ".", "..") and len(part) < 200 for part in name.split("/"))
 
 
 def new_directory(wanted: Path, made: list[Path] | None = None) -> Path:
@@ -100,17 +110,34 @@ def remove_directories(made: list[Path]) -> None:
 def lock_directory(directory: Path) -> "BaseFileLock":
     """Keep other processes from running what is in a directory until the lock is released or this process ends.
 
+    A process that has the lock gets it again; each release undoes one call.
+
     Raises:
         ConfigError: If another process has it, or if it cannot be written.
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(directory / ".lock")
+    lock = FileLock(directory / _LOCK, is_singleton=True)
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=_LOCK_TIMEOUT_S)
     except Timeout:
         raise ConfigError([f"{directory} is being run by another process; wait for it, or end it"]) from None
     except OSError as error:
         elsewhere = f"to resume elsewhere: resume={shell_path(directory)} hydra.run.dir=<a new directory>"
         raise ConfigError([f"{directory} cannot be written: {error.strerror}; {elsewhere}"]) from None
     return lock
+
+
+def is_locked(directory: Path) -> bool:
+    """Return whether a process has locked a directory; the system releases the lock of a process that has ended.
+
+    Unlike a process id, a lock means the same in every container and, on a shared disk, on every machine.
+    """
+    try:
+        with (directory / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no process has ever locked it, or the file system has no locks
+        return False
+    return False

@@ -1,24 +1,43 @@
-"""Finds a run: the latest one, or the one that a path names, with its checkpoint."""
+"""Finds runs: all below a directory, the latest one, or the one that a path names, with its checkpoint."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
-def find_latest_run(outputs: Path, *, with_checkpoint: bool = True) -> Path:
-    """Return the directory under `outputs`, of a run or of a sweep's job, that was written to last.
+def directories_with(file: str, top: Path) -> Iterator[Path]:
+    """Yield the directories in or below `top` that have a file, ``run.json`` say, in the order of their names."""
+    seen = set()
+    for parent, below, files in os.walk(top, followlinks=True):
+        below.sort()
+        if file in files:
+            below.clear()
+            yield Path(parent)
+        elif (real := os.path.realpath(parent)) in seen:  # a link that leads back up
+            below.clear()
+        else:
+            seen.add(real)
 
-    Args:
-        outputs: Where runs are put.
-        with_checkpoint: Only one that has a checkpoint.
+
+def latest_directories(file: str, outputs: Path) -> list[Path]:
+    """Return the directories below `outputs` that have a file, the last written one first.
+
+    Those of ``debug=…`` are left out: nobody means a run that was only tried.
+    """
+    found = [path for path in directories_with(file, outputs) if path.relative_to(outputs).parts[:1] != ("debug",)]
+    return sorted(found, key=lambda path: (path / file).stat().st_mtime, reverse=True)
+
+
+def find_latest_run(outputs: Path) -> Path:
+    """Return the latest run with a checkpoint.
 
     Raises:
         FileNotFoundError: If there is none.
     """
-    records = [*outputs.glob("*/runs/*/run.json"), *outputs.glob("*/sweeps/*/*/run.json")]
-    for record in sorted(records, key=lambda path: path.stat().st_mtime, reverse=True):
-        if not with_checkpoint or any(record.parent.glob("checkpoints/*.ckpt")):
-            return record.parent
-    wanted = "run with a checkpoint" if with_checkpoint else "run"
-    raise FileNotFoundError(f"there is no {wanted} in {outputs.resolve()}")
+    for directory in latest_directories("run.json", outputs):
+        if any(directory.glob("checkpoints/*.ckpt")):
+            return directory
+    raise FileNotFoundError(f"there is no run with a checkpoint in {outputs.resolve()}")
 
 
 def find_run(run: str | Path, checkpoint: str | None = None, outputs: str = "outputs") -> tuple[Path, Path]:

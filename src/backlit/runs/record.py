@@ -62,12 +62,20 @@ def _program() -> list[str]:
     return [Path(sys.argv[0]).name]
 
 
-def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
-    """Return the earlier attempts of a run that is resumed, a dict for each, from its ``run.json``."""
+def _read_record(path: Path) -> dict[str, Any]:
+    """Return what ``run.json`` holds; an empty dict if there is none that can be read."""
     try:
-        last = json.loads(path.read_text())
+        content: dict[str, Any] = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
+        return {}
+    return content
+
+
+def _attempts(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the attempts of a run so far, a dict for each, from its record."""
+    if not record:
         return []
+    last = dict(record.get("extension", record))
     attempts: list[dict[str, Any]] = last.pop("attempts", [])
     total_s = last.get("duration_s")
     if total_s is not None:
@@ -80,20 +88,33 @@ def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
 class RunRecord:
     """Writes ``run.json``: the status is ``running`` from the first moment, then the way the run ended.
 
+    A completed run that is trained longer stays completed, with its results, until it has completed again: this attempt
+    is its ``extension`` until then.
+
     Args:
         directory: The run directory, which exists.
         seed: The seed of all random generators.
         overrides: The overrides of the command line, as Hydra writes them.
         arguments: The command's arguments, by which it can be resumed or repeated; None if it was called from Python.
+        is_extension: Whether a completed run is trained longer.
         facts: What else is known at the start: device, precision, world_size.
     """
 
     def __init__(
-        self, directory: Path, *, seed: int, overrides: list[str], arguments: list[str] | None = None, **facts: Any
+        self,
+        directory: Path,
+        *,
+        seed: int,
+        overrides: list[str],
+        arguments: list[str] | None = None,
+        is_extension: bool = False,
+        **facts: Any,
     ) -> None:
         self.path = directory / "run.json"
         self._started_s = monotonic()
-        attempts = _earlier_attempts(self.path)
+        earlier = _read_record(self.path)
+        self._completed = earlier if is_extension else None
+        attempts = _attempts(earlier)
         self._earlier_s = sum(attempt["duration_s"] or 0 for attempt in attempts)
         git, project, diff = git_state()
         if diff:
@@ -118,12 +139,18 @@ class RunRecord:
             "error": None,
             "attempts": attempts,
         }
-        write_json(self.path, self.content)
+        self._write()
+
+    def _write(self) -> None:
+        if self._completed is None or self.content["status"] == "completed":
+            write_json(self.path, self.content)
+        else:
+            write_json(self.path, self._completed | {"extension": self.content})
 
     def add(self, **facts: Any) -> None:
         """Write facts that have become known since."""
         self.content |= facts
-        write_json(self.path, self.content)
+        self._write()
 
     def end(self, status: str, error: str | None = None) -> None:
         """Write how the run has ended.
@@ -138,20 +165,18 @@ class RunRecord:
             "duration_s": round(self._earlier_s + monotonic() - self._started_s, 3),
             "error": error,
         }
-        write_json(self.path, self.content)
+        self._write()
 
 
 def finish_record(directory: Path, status: str, error: str, overrides: list[str]) -> bool:
     """Write how a run has ended that could not do so itself; return False, and write nothing, if it could."""
     path = directory / "run.json"
-    content: dict[str, Any] = {"overrides": overrides}
-    with contextlib.suppress(FileNotFoundError, ValueError):  # the run died before it wrote
-        content = json.loads(path.read_text())
-    if content.get("status", "running") != "running":
+    content = _read_record(path) or {"overrides": overrides}  # the run died before it wrote
+    attempt = content.get("extension", content)
+    if attempt.get("status", "running") != "running":
         return False
     ended = now()
-    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(content.get("started", ended))
-    write_json(
-        path, content | {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
-    )
+    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(attempt.get("started", ended))
+    attempt |= {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
+    write_json(path, content)
     return True

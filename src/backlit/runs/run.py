@@ -4,8 +4,6 @@ import csv
 import functools
 import json
 import math
-import os
-import platform
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from backlit.runs.files import is_locked
 from backlit.text import flatten
 
 
@@ -46,18 +45,6 @@ def best_row(rows: Iterable[Mapping[str, float]], metric: str, mode: str) -> Map
     finite = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
     choose = min if mode == "min" else max
     return choose(finite, key=lambda row: row[metric], default=None)
-
-
-def _is_alive(pid: int) -> bool:
-    """Return whether a process of this machine runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except ProcessLookupError:
-        return False
-    except (PermissionError, FileNotFoundError):  # somebody else's; or a system without /proc
-        return True
-    return state != "Z"
 
 
 @dataclass(frozen=True)
@@ -93,16 +80,24 @@ class Run:
     def status(self) -> str:
         """Return how the run ended.
 
-        A record that says ``running`` while its process has ended means interrupted; a completed run whose optimized
-        metric is nan has failed.
+        A record that says ``running`` while no process has locked the directory means interrupted; a completed run
+        whose optimized metric is nan has failed.
         """
         status: str = self.record["status"]
         if status == "completed" and math.isnan(self.metrics.get(self.metric[0], 0)):
             return "failed"
-        is_here = self.record.get("host") == platform.node()
-        pid = self.record.get("pid")
-        has_ended = is_here and not (isinstance(pid, int) and _is_alive(pid))
-        return "interrupted" if status == "running" and has_ended else status
+        return "interrupted" if status == "running" and not is_locked(self.directory) else status
+
+    @property
+    def attempt(self) -> dict[str, Any]:
+        """Return the record of the last attempt: of a completed run that is trained longer, that of its extension."""
+        attempt: dict[str, Any] = self.record.get("extension", self.record)
+        return attempt
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether a process trains it; also true for a completed run that is trained longer."""
+        return self.attempt["status"] == "running" and is_locked(self.directory)
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:

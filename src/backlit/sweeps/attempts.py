@@ -76,8 +76,7 @@ def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
         earlier = read_run(job.directory)
         if earlier and earlier.status == "running":
             where = f"process {earlier.record.get('pid')} on {earlier.record.get('host')}"
-            what = f"end it, or, if there is no such process, delete {job.directory}/run.json"
-            raise ConfigError([f"{job.name} is running ({where}): {what}"])
+            raise ConfigError([f"{job.name} is running ({where}): wait for it, or end it"])
         if earlier and earlier.status == "completed":
             results[job.number] = completed_result(job, earlier.optimized)
         else:

@@ -13,11 +13,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 
 from backlit.config.build import Components, build_components, collect
-from backlit.config.check import check_built, check_config
+from backlit.config.check import check_built, check_config, check_remaining
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
 from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
+from backlit.runs.run import Run
 from backlit.training.last_checkpoint import LastCheckpoint
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
@@ -31,6 +32,7 @@ class RunParts:
         run_dir: Its directory.
         config: Its config as plain data.
         steps_done: Optimizer steps of the checkpoint that it resumes from; None for a fresh run.
+        is_extension: Whether it is completed, and trained longer.
         model: The network with its loss and metrics.
         datamodule: The data.
         trainer: Lightning's, with all callbacks and loggers.
@@ -44,6 +46,7 @@ class RunParts:
     run_dir: Path
     config: dict[str, Any]
     steps_done: int | None
+    is_extension: bool
     model: LightningModule
     datamodule: LightningDataModule
     trainer: Trainer
@@ -78,12 +81,18 @@ def build_run(
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
     # A run resumes if it trains from a checkpoint of its own.
     steps_done = checkpoint.steps_in(run_dir) if checkpoint is not None and config["train"] else None
+    is_extension = False
+    if checkpoint is not None and steps_done is not None:
+        earlier = Run.read(run_dir)
+        is_extension = earlier is not None and earlier.status == "completed"
+        problems += check_remaining(config["trainer"], checkpoint.content, is_extension=is_extension)
     last_path = (run_dir / "checkpoints").resolve() / "last.ckpt"
     if not problems:
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
     with warnings.catch_warnings(record=True) as caught:
         components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
+        parts.is_extension = is_extension
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
     if problems:
@@ -157,4 +166,4 @@ def _assemble(
         )
     model: Any = components.model
     datamodule: Any = components.datamodule
-    return RunParts(run_dir, config, steps_done, model, datamodule, trainer, start, metrics_csv, best, last)
+    return RunParts(run_dir, config, steps_done, False, model, datamodule, trainer, start, metrics_csv, best, last)

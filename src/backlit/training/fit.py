@@ -14,12 +14,15 @@ def fit_and_test(parts: RunParts) -> Results:
     """Train and test as the config asks; return every final metric with the checkpoint that it belongs to.
 
     Results are written after training, and again after testing: whatever goes wrong there, what was learned is kept.
+    A completed run that is trained longer keeps its results until the end.
     """
     results, tested = Results(parts.run_dir), parts.config["ckpt_path"]
     if parts.config["train"]:
         tested = _fit(parts, results)
     if parts.config["test"]:
         _test(parts, results, tested)
+    elif parts.is_extension and parts.trainer.is_global_zero:
+        results.write(tested)
     return results
 
 
@@ -35,7 +38,8 @@ def _fit(parts: RunParts, results: Results) -> str | None:
             log.info("fast_dev_run: nothing was saved; the weights in memory are tested")
         elif parts.config["test"] and best is None:
             log.info("no validation took place, so there is no best checkpoint; the last weights are tested")
-        results.write(best or last)
+        if not parts.is_extension:  # the results of a completed run are valid until all new ones are there
+            results.write(best or last)
     return best or last
 
 

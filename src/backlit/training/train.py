@@ -21,7 +21,7 @@ from backlit.distributed.supervise import supervise_ranks
 from backlit.errors import ConfigError
 from backlit.loggers.tensorboard import TensorBoardLogger, hyperparameters
 from backlit.logs import quiet_lightning
-from backlit.runs.files import is_disk_error, new_directory, remove_directories
+from backlit.runs.files import is_disk_error, lock_directory, new_directory, remove_directories
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
 from backlit.text import shell_path
@@ -70,21 +70,25 @@ def run(parts: RunParts) -> Results:
         FloatingPointError: If a loss is not finite.
         RankError: If another process of the run has ended or does not answer.
         SystemExit: If a signal ends the run.
+        ConfigError: If another process runs what is in the directory.
     """
-    for caught in parts.caught_warnings:
-        warnings.warn_explicit(caught.message, caught.category, caught.filename, caught.lineno)
-    record = parts.start.record = _begin_record(parts)
-    if parts.steps_done and parts.trainer.is_global_zero:
-        log.info("resumes at step %d: %s", parts.steps_done, shell_path(parts.run_dir))
-    try:
-        with _supervised(parts):
-            results = _fit_and_test(parts)
-    except BaseException as error:
-        ending.end_without_results(parts, record, error)
-        raise
-    if record is not None:
-        ending.complete(parts, record, results)
-    return results
+    with contextlib.ExitStack() as at_end:
+        if parts.trainer.is_global_zero:
+            at_end.callback(lock_directory(parts.run_dir).release)
+        for caught in parts.caught_warnings:
+            warnings.warn_explicit(caught.message, caught.category, caught.filename, caught.lineno)
+        record = parts.start.record = _begin_record(parts)
+        if parts.steps_done and parts.trainer.is_global_zero:
+            log.info("resumes at step %d: %s", parts.steps_done, shell_path(parts.run_dir))
+        try:
+            with _supervised(parts):
+                results = _fit_and_test(parts)
+        except BaseException as error:
+            ending.end_without_results(parts, record, error)
+            raise
+        if record is not None:
+            ending.complete(parts, record, results)
+        return results
 
 
 def _fit_and_test(parts: RunParts) -> Results:
@@ -148,6 +152,7 @@ def _begin_record(parts: RunParts) -> RunRecord | None:
         seed=parts.config["seed"],
         overrides=list(HydraConfig.get().overrides.task) if is_command else [],
         arguments=sys.argv[1:] if is_command else None,
+        is_extension=parts.is_extension,
         **facts,
     )
 
