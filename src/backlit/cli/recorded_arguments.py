@@ -1,11 +1,15 @@
 """Which arguments of a recorded command are used again.
 
-A run directory may come from a stranger: an argument that could run code is used only if it is typed again.
+A run directory may come from a stranger: an argument that could run code, or that names a place outside of that
+directory, is used only if it is typed again.
 """
 
 import itertools
 import re
+import shlex
+from pathlib import Path
 
+from backlit.config.places import outside_override
 from backlit.errors import ConfigError
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers.
@@ -34,28 +38,43 @@ def is_plain_override(override: str) -> bool:
     return not (key in _GROUPS or "/" in key) or bool(re.fullmatch(r"[\w, \[\]-]*", value))
 
 
-def repeatable_arguments(recorded: list[str], given: list[str]) -> list[str]:
+def repeatable_arguments(recorded: list[str], given: list[str], directory: Path | None = None) -> list[str]:
     """Return those of a recorded command's arguments that are used again.
+
+    The recorded directory of the run or sweep is not among them: it is where it is.
 
     Args:
         recorded: The arguments that a run directory, maybe a stranger's, has recorded.
         given: Those that the user has typed now.
+        directory: The directory that is resumed, in which recorded arguments may name files; None for none.
 
     Raises:
-        ConfigError: If a recorded argument may run code and is not among the given ones.
+        ConfigError: If a recorded argument may run code, or names a place elsewhere, and is not among the given ones.
     """
     flags, overrides = split_flags(recorded)
+    overrides = [override for override in overrides if not override.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     values = dict(itertools.pairwise(flags))
-    unsafe = [
-        f"{flag} {values.get(flag, '')}".strip()
-        for flag in flags
-        if flag.startswith("-") and flag not in ("-m", "--multirun", *given)
-    ]
-    unsafe += [override for override in overrides if override not in given and not is_plain_override(override)]
-    if unsafe:
-        raise ConfigError([f"{unsafe[0]!r} is what this run was started with; if you trust it, give it again"])
+    started = "is what this run was started with"
+    problems = []
+    for flag in flags:
+        if flag.startswith("-") and flag not in ("-m", "--multirun", *given):
+            argument = f"{flag} {values.get(flag, '')}".strip()
+            problems.append(f"{argument!r} {started}; if you trust it, give it again")
+    replaced = {_key(override) for override in split_flags(given)[1]}
+    for override in (override for override in overrides if override not in given):
+        if not is_plain_override(override):
+            problems.append(f"{override!r} {started}; if you trust it, give it again")
+        elif _key(override) not in replaced and outside_override(override, directory):
+            rule = "and names a place outside of its directory; to use it, type it again"
+            problems.append(f"{override!r} {started}, {rule}: {shlex.quote(override)}")
+    if problems:
+        raise ConfigError(problems)
     kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
     return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
@@ -64,7 +83,7 @@ def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
     more_flags, more_overrides = split_flags(given)
     merged: dict[str, str] = {}
     for override in [*overrides, *more_overrides]:
-        key = override.lstrip("+~").partition("=")[0]
+        key = _key(override)
         if override.startswith("~") and merged.get(key, "").startswith("+"):
             del merged[key]  # what was added is removed
         else:
