@@ -107,6 +107,28 @@ def test_a_wrong_value_is_reported_in_one_line(
     assert not list(points_run.glob("evaluations/*"))
 
 
+def test_data_elsewhere_are_used_only_if_the_command_names_them(
+    images_run: Path, image_data: Path, call_command: CallCommand
+) -> None:
+    command = ["backlit-evaluate", "run=latest", "resamples=0", "trainer=cpu"]
+    done = call_command(*command)
+    rule = "of this run lies outside of its directory; to use it, type it"
+    place = f"data.data_dir={image_data}"
+    assert (done.returncode, done.stderr) == (2, f"error: {place} {rule}: {place}\n")
+    assert call_command(*command, place).returncode == 0
+
+
+def test_results_are_not_written_through_a_link(points_run: Path, call_command: CallCommand) -> None:
+    Path("victim").mkdir()
+    (points_run / "evaluations").symlink_to(Path("victim").resolve())
+    done = call_command("backlit-evaluate", "run=latest", "resamples=0", "trainer=cpu")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "evaluations must be a directory of its own, but is a link; choose one: output_dir=...\n"
+    )
+    assert not list(Path("victim").iterdir())
+
+
 @pytest.mark.slow
 def test_a_call_from_python_takes_other_data(points_run: Path, composed: Compose) -> None:
     cfg = composed("run=latest", "trainer=cpu", "resamples=0", "data=points", config_name="evaluate")

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.config.trust import trusted_node
+from backlit.config.trust import packages_problem, trusted_node
 from backlit.errors import ConfigError
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
 from backlit.runs.find import find_run
@@ -66,6 +66,8 @@ def load_run(
         ValueError: If there is no such run or checkpoint, or if it cannot be read, was written by another program, or
             needs code that `packages` does not name.
     """
+    if problem := packages_problem(packages):
+        raise ValueError(problem)
     directory, file = find_run(run, checkpoint, outputs)
     config = read_config(directory)
     nodes = {name: trusted_node(config, name, packages) for name in ("model", "data")}
@@ -113,8 +115,8 @@ def check_named(cfg: DictConfig) -> None:
     """Raise `ConfigError` if the keys ``run`` and ``packages`` have the wrong types."""
     if OmegaConf.is_missing(cfg, "run") or not isinstance(cfg.run, str) or not cfg.run:
         raise ConfigError(["run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"])
-    if not OmegaConf.is_list(cfg.packages):
-        raise ConfigError([f"packages must be a list, got {cfg.packages}: packages=[{cfg.packages}]"])
+    if problem := packages_problem(cfg.packages):
+        raise ConfigError([problem])
 
 
 def read_config(directory: Path) -> DictConfig:

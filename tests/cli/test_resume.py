@@ -1,6 +1,7 @@
 """What ``resume=`` and ``rerun=`` come to: the plan, and every reason to reject one."""
 
 import json
+import os
 import shutil
 from contextlib import ExitStack
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_a_rerun_starts_from_the_beginning_in_a_directory_of_its_own(points_run:
     assert plan.is_recorded
     # Weights that it began with are no checkpoint of its own.
     change_record(points_run, arguments=[*QUICK, "ckpt_path=other.ckpt"])
-    assert plan_command(["rerun=latest"]).arguments == [*QUICK, "ckpt_path=other.ckpt"]
+    assert plan_command(["rerun=latest", "ckpt_path=other.ckpt"]).arguments == [*QUICK, "ckpt_path=other.ckpt"]
 
 
 @pytest.mark.parametrize(
@@ -236,6 +237,24 @@ def test_a_run_directory_with_a_symbolic_link_is_rejected(points_run: Path) -> N
         (["hydra.sweeper.sampler.seed=1"], "'hydra.sweeper.sampler.seed=1' is what this run was started with"),
         (["task_name=../../elsewhere"], "'task_name=../../elsewhere' is what this run was started with"),
         (["tags=['a\nb']"], "\"tags=['a"),
+        (
+            ["callbacks.pictures.directory=/tmp/victim"],
+            "'callbacks.pictures.directory=/tmp/victim' is what this run was",
+        ),
+        (["logger.tensorboard.save_dir=victim"], "'logger.tensorboard.save_dir=victim' is what this run was started"),
+        (
+            ["+callbacks.x={_target_: backlit.training.last_checkpoint.LastCheckpoint, path: notes.txt}"],
+            "'+callbacks.x={_target_: backlit.training.last_checkpoint.LastCheckpoint, path: notes.txt}' is what this",
+        ),
+        (
+            ["+logger.x={_target_: lightning.pytorch.loggers.WandbLogger}"],
+            "logger.x of this run wants lightning.pytorc",
+        ),
+        (
+            ["+callbacks.x={_target_: lightning.pytorch.demos.mnist_datamodule.MNISTDataModule}"],
+            "callbacks.x of this run wants lightning.pytorch.demos",
+        ),
+        (["packages=audio_pose", "+callbacks.x={_target_: io.FileIO, file: x}"], "'+callbacks.x={_target_: io.FileIO"),
     ],
 )
 @pytest.mark.parametrize("key", ["resume", "rerun"])
@@ -249,6 +268,49 @@ def test_a_command_from_a_stranger_runs_no_code(
     assert rejected(f"{key}=latest").startswith(message)
     assert not Path("exploded").exists()
     assert sorted(points_run.rglob("*")) == before
+
+
+@pytest.mark.parametrize("key", ["resume", "rerun"])
+def test_a_recorded_place_elsewhere_has_to_be_typed_again(key: str, points_run: Path) -> None:
+    place, odd = "+data.data_dir=/data/mnist", "+data.more={file: 'a b'}"
+    change_record(points_run, arguments=[*QUICK, place, odd, "hydra.run.dir=/tmp/elsewhere"], status="failed")
+    with pytest.raises(ConfigError) as caught:
+        plan_command([f"{key}=latest"])
+    rule = "is what this run was started with, and names a place outside of its directory; to use it, type it again"
+    assert caught.value.problems == [
+        f"'{place}' {rule}: {place}",
+        f'"{odd}" {rule}: ' + "'+data.more={file: '\"'\"'a b'\"'\"'}'",
+    ]
+    arguments = plan_command([f"{key}=latest", place, odd]).arguments
+    assert arguments[len(QUICK) : len(QUICK) + 2] == [place, odd]
+    assert "hydra.run.dir=/tmp/elsewhere" not in arguments
+    assert "+data.data_dir=other" in plan_command([f"{key}=latest", "+data.data_dir=other", odd]).arguments
+
+
+def test_the_checkpoint_that_a_run_began_with_is_needed_only_before_its_first_own(points_run: Path) -> None:
+    change_record(points_run, arguments=[*QUICK, "ckpt_path=/other.ckpt"], status="failed")
+    assert "ckpt_path=/other.ckpt" not in plan_command(["resume=latest"]).arguments
+    for path in points_run.glob("checkpoints/*.ckpt"):
+        path.unlink()
+    assert rejected("resume=latest").endswith("to use it, type it again: ckpt_path=/other.ckpt")
+    assert "ckpt_path=/other.ckpt" in plan_command(["resume=latest", "ckpt_path=/other.ckpt"]).arguments
+
+
+def test_places_within_the_run_and_tags_are_taken_as_recorded(points_run: Path) -> None:
+    inside = [f"+data.data_dir={points_run}/data", "tags=[/data/a]", "data.data_dir=data"]
+    change_record(points_run, arguments=[*QUICK, *inside], status="failed")
+    assert set(inside[1:]) < set(plan_command(["resume=latest"]).arguments)
+    change_record(points_run, arguments=[*QUICK, inside[0]])
+    assert inside[0] in plan_command(["resume=latest"]).arguments
+    # A run that is copied, or trained again, writes nothing into the original.
+    for more in (["resume=latest", "hydra.run.dir=copy"], ["rerun=latest"]):
+        assert rejected(*more).endswith(f"type it again: {inside[0]}")
+
+
+def test_a_pipe_in_a_run_directory_is_rejected(points_run: Path) -> None:
+    change_record(points_run, status="failed")
+    os.mkfifo(points_run / "train.fifo")
+    assert rejected("resume=latest").startswith("resume must be a directory of files, got ")
 
 
 def test_the_command_rejects_what_a_stranger_has_recorded(points_run: Path, call_command: CallCommand) -> None:
@@ -270,6 +332,14 @@ def test_the_command_rejects_what_a_stranger_has_recorded(points_run: Path, call
         (
             {"jobs": [{"overrides": [], "directory": "../victim", "number": 0}]},
             "resume must be a sweep whose sweep.json",
+        ),
+        (
+            {"jobs": [{"overrides": ["data.data_dir=/tmp/victim"], "directory": "0", "number": 0}]},
+            "'data.data_dir=/tmp/victim' is what this run was started with, and names a place outside",
+        ),
+        (
+            {"jobs": [{"overrides": ["hydra.run.dir=sweep/x"], "directory": "0", "number": 0}]},
+            "sweep/sweep.json must have jobs without settings of Hydra, got 0",
         ),
         ({"arguments": 3}, "resume must be a sweep whose sweep.json can be read"),
         ({"jobs": [{"x": 1}]}, "resume must be a sweep whose sweep.json can be read"),

@@ -1,11 +1,12 @@
 """What the config of a run directory may name."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from backlit.config.trust import iter_targets, plain_node, trusted_node, untrusted_targets
+from backlit.config.trust import iter_targets, packages_problem, plain_node, trusted_node, untrusted_targets
 from tests.conftest import Compose
 
 
@@ -45,6 +46,40 @@ def test_anything_else_is_named_with_its_place(target: str, reason: str) -> None
 def test_a_package_is_trusted_by_name() -> None:
     assert list(untrusted_targets({"_target_": "mine.Model"}, "model", ["mine"])) == []
     assert len(list(untrusted_targets({"_target_": "mines.Model"}, "model", ["mine"]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("packages", "message"),
+    [
+        ("audio_pose", "packages must be a list, got audio_pose: packages=[audio_pose]"),
+        (None, "packages must be a list, got None: packages=[]"),
+        (3, "packages must be a list, got 3: packages=[3]"),
+        (["my.models"], "packages must be a list of names of packages, without dots, got 'my.models': packages=[my]"),
+        ([""], "packages must be a list of names of packages, without dots, got ''"),
+        ([["io"]], "packages must be a list of names of packages, without dots, got ['io']"),
+        (["os", "io"], None),
+        ((), None),
+    ],
+)
+def test_packages_are_a_list_of_whole_names(packages: Any, message: str | None) -> None:
+    assert packages_problem(packages) == message
+
+
+def test_a_trusted_package_is_not_trusted_with_what_it_has_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_parts.py").write_text(
+        "import os, subprocess\nfrom io import FileIO\nfrom torch import load\nfrom torch.optim import Adam\n"
+        "from functools import partial\ndef make(): pass\nclass Own: pass\nmaker = partial(Own)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("make", "Own", "Own.__init__", "maker", "Adam", "nothing"):
+        assert list(untrusted_targets({"_target_": f"my_parts.{name}"}, "x", ["my_parts"])) == [], name
+    for name, owner in {"os.system": "os", "subprocess.Popen": "subprocess", "FileIO": "_io", "load": "torch"}.items():
+        (line,) = untrusted_targets({"_target_": f"my_parts.{name}"}, "", ["my_parts"])
+        assert line.endswith(f"wants my_parts.{name}, which is {owner}'s; if you trust that: packages=[{owner}]")
+    # Whoever trusts the package itself trusts what it has.
+    assert list(untrusted_targets({"_target_": "io.FileIO"}, "", ["io"])) == []
 
 
 def test_every_target_is_found_in_lists_and_within_targets() -> None:

@@ -1,17 +1,18 @@
 """Which arguments of a recorded command are used again.
 
-A run directory may come from a stranger: an argument that could run code is used only if it is typed again.
+A run directory may come from a stranger: an argument that could run code, or that names a place outside of that
+directory, is used only if it is typed again.
 """
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+import shlex
+from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, QuotedString
 from hydra.errors import HydraException
 
+from backlit.config.places import iter_texts, outside_override
 from backlit.errors import ConfigError
 from backlit.runs.files import is_relative_name
 
@@ -34,57 +35,55 @@ def is_plain_override(override: str) -> bool:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException:
         return False
-    key, texts = parsed.key_or_group, list(_iter_texts(parsed.value()))
+    key, found = parsed.key_or_group, list(iter_texts(parsed.value(), parsed.key_or_group))
     if parsed.package is not None or not re.fullmatch(r"[\w./-]+", key):
         return False
-    if any("${" in text or not text.isprintable() for text in texts):
+    if any("${" in text or not text.isprintable() for pair in found for text in pair):
         return False
     if key.startswith("hydra"):
         return bool(_HYDRA_SETTINGS.fullmatch(key)) or override in _HYDRA_PLUGINS
-    if key == "task_name":
-        return all(is_relative_name(text) for text in texts)
-    # The option of a group is a file; it must be in a directory that Hydra searches.
-    return not (key in _GROUPS or "/" in key) or all(is_relative_name(text) for text in texts)
+    # A task is a directory below outputs/; the option of a group is a file in a directory that Hydra searches.
+    is_name = key == "task_name" or key in _GROUPS or "/" in key
+    return not is_name or all(is_relative_name(text) for _, text in found)
 
 
-def _iter_texts(value: Any) -> Iterator[str]:
-    """Yield the keys and values of an override's value, as text."""
-    if isinstance(value, Mapping):
-        for key, child in value.items():
-            yield from itertools.chain(_iter_texts(key), _iter_texts(child))
-    elif isinstance(value, list):
-        for child in value:
-            yield from _iter_texts(child)
-    elif isinstance(value, ChoiceSweep):
-        yield from _iter_texts(value.list)
-    elif isinstance(value, QuotedString):
-        yield value.text
-    elif value is not None:
-        yield str(value)
-
-
-def repeatable_arguments(recorded: list[str], given: list[str]) -> list[str]:
+def repeatable_arguments(recorded: list[str], given: list[str], directory: Path | None = None) -> list[str]:
     """Return those of a recorded command's arguments that are used again.
+
+    The recorded directory of the run or sweep is not among them: it is where it is.
 
     Args:
         recorded: The arguments that a run directory, maybe a stranger's, has recorded.
         given: Those that the user has typed now.
+        directory: The directory that is resumed, in which recorded arguments may name files; None for none.
 
     Raises:
-        ConfigError: If a recorded argument may run code and is not among the given ones.
+        ConfigError: If a recorded argument may run code, or names a place elsewhere, and is not among the given ones.
     """
     flags, overrides = split_flags(recorded)
+    overrides = [override for override in overrides if not override.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     values = dict(itertools.pairwise(flags))
-    unsafe = [
-        f"{flag} {values.get(flag, '')}".strip()
-        for flag in flags
-        if flag.startswith("-") and flag not in ("-m", "--multirun", *given)
-    ]
-    unsafe += [override for override in overrides if override not in given and not is_plain_override(override)]
-    if unsafe:
-        raise ConfigError([f"{unsafe[0]!r} is what this run was started with; if you trust it, give it again"])
+    started = "is what this run was started with"
+    problems = []
+    for flag in flags:
+        if flag.startswith("-") and flag not in ("-m", "--multirun", *given):
+            argument = f"{flag} {values.get(flag, '')}".strip()
+            problems.append(f"{argument!r} {started}; if you trust it, give it again")
+    replaced = {_key(override) for override in split_flags(given)[1]}
+    for override in (override for override in overrides if override not in given):
+        if not is_plain_override(override):
+            problems.append(f"{override!r} {started}; if you trust it, give it again")
+        elif _key(override) not in replaced and outside_override(override, directory):
+            rule = "and names a place outside of its directory; to use it, type it again"
+            problems.append(f"{override!r} {started}, {rule}: {shlex.quote(override)}")
+    if problems:
+        raise ConfigError(problems)
     kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
     return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0]
 
 
 def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
@@ -93,7 +92,7 @@ def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
     more_flags, more_overrides = split_flags(given)
     merged: dict[str, str] = {}
     for override in [*overrides, *more_overrides]:
-        key = override.lstrip("+~").partition("=")[0]
+        key = _key(override)
         if override.startswith("~") and merged.get(key, "").startswith("+"):
             del merged[key]  # what was added is removed
         else:

@@ -119,7 +119,11 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     source = run.directory
     _reject_symlinks(source)
     _check_resumable(run, recorded, given)
-    merged = merge_arguments(repeatable_arguments(recorded, given), given)
+    directory, copy_of = _resume_directory(source, given)
+    if any((source / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
+        # What it began with is in its own checkpoint.
+        recorded = [argument for argument in recorded if not argument.startswith("ckpt_path=")]
+    merged = merge_arguments(repeatable_arguments(recorded, given, directory), given)
     from backlit.runs.checkpoint import Checkpoint, find_last_checkpoint  # imports torch
 
     try:
@@ -132,10 +136,6 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
         raise ConfigError(
             [f"resume={wanted}: there must be a last.ckpt to resume from, but its checkpoints are: {there}"]
         )
-    directory, copy_of = source, None
-    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
-    if elsewhere and Path(elsewhere[-1]).resolve() != source.resolve():
-        directory, copy_of = Path(elsewhere[-1]), source
     kept = [argument for argument in merged if not argument.startswith(("hydra.run.dir=", "resume="))]
     if checkpoint is not None:
         checkpoint = Checkpoint(directory / "checkpoints" / checkpoint.path.name, checkpoint.content)
@@ -151,11 +151,19 @@ def _is_resumable(run: Run, given: list[str]) -> bool:
     return not run.is_running and isinstance(run.attempt.get("arguments"), list) and (not is_done or bool(given))
 
 
+def _resume_directory(source: Path, given: list[str]) -> tuple[Path, Path | None]:
+    """Return the directory in which a run is resumed, and the run's own if that is another one."""
+    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
+    if not elsewhere or Path(elsewhere[-1]).resolve() == source.resolve():
+        return source, None
+    return Path(elsewhere[-1]), source
+
+
 def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
     """Raise `ConfigError` if a run still runs, is completed, or may not be changed as it is asked to."""
     shown = shell_path(run.directory)
     for override in split_flags(given)[1]:
-        if not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
+        if override not in recorded and not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
             instead = f"a run of its own from these weights: ckpt_path={shown}/checkpoints/last.ckpt"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
     if run.is_running:
@@ -226,14 +234,13 @@ def plan_rerun(wanted: str, given: list[str]) -> Plan:
     except ValueError as error:
         raise ConfigError([f"rerun={wanted}: {error}"]) from None
     own = f"{run.directory.resolve()}{os.sep}"
-    kept = []
-    for argument in repeatable_arguments(recorded, given):
-        key, _, value = argument.partition("=")
-        # What a resumed run was started with: its directory and its own checkpoint.
-        is_own_checkpoint = key == "ckpt_path" and str(Path(value.strip("'")).resolve()).startswith(own)
-        if key != "hydra.run.dir" and not is_own_checkpoint:
-            kept.append(argument)
-    return Plan(merge_arguments(kept, given), rerun_of=run.directory)
+    # A resumed run was started with its own checkpoint.
+    begun = [a for a in recorded if not (a.startswith("ckpt_path=") and _is_below(a.partition("=")[2], own))]
+    return Plan(merge_arguments(repeatable_arguments(begun, given), given), rerun_of=run.directory)
+
+
+def _is_below(value: str, directory: str) -> bool:
+    return str(Path(value.strip("'")).resolve()).startswith(directory)
 
 
 def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
@@ -247,19 +254,26 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
     if not jobs:
         why = "another launcher ran it, or it was stopped before its first job"
         raise ConfigError([f"resume must be a sweep whose jobs are known, got {directory}: {why}"])
-    kept = repeatable_arguments(recorded, given)
+    kept = repeatable_arguments(recorded, given, directory)
     _reject_symlinks(directory)
     for job in jobs:
-        repeatable_arguments(job["overrides"], given)
+        if any(override.lstrip("+~").startswith("hydra") for override in job["overrides"]):
+            raise ConfigError([f"{directory}/sweep.json must have jobs without settings of Hydra, got {job['number']}"])
+        repeatable_arguments(job["overrides"], given, directory)
     changes = [argument for argument in given if argument not in ("-m", "--multirun")]
     return Plan(merge_arguments(kept, changes), sweep=directory)
 
 
 def _reject_symlinks(directory: Path) -> None:
-    """Raise `ConfigError` if a run directory has a symbolic link, through which this process would write elsewhere."""
+    """Raise `ConfigError` if a run directory has anything but files and directories.
+
+    Through a symbolic link this process would write elsewhere; it would wait for a pipe or a device.
+    """
     for path in directory.rglob("*"):
         if path.is_symlink():
             raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
+        if not (path.is_file() or path.is_dir()):
+            raise ConfigError([f"resume must be a directory of files, got {path}, which is none"])
 
 
 def _find_run(key: str, wanted: str, fits: Callable[[Run], bool]) -> tuple[Run, list[str]]:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.config.machine import cpu_cores
 from backlit.config.signature import check_signature
-from backlit.config.trust import iter_targets, untrusted_targets
+from backlit.config.trust import iter_targets, packages_problem, untrusted_targets
 from backlit.distributed.environment import launcher_environment
 from backlit.errors import ConfigError
 from backlit.models import BinaryClassifier, Classifier
@@ -50,7 +50,9 @@ def check_config(cfg: DictConfig, *, is_recorded: bool) -> tuple[dict[str, Any],
     for group in _GROUPS:
         if not isinstance(plain.get(group), dict):
             raise ConfigError([f"{group} is missing; switch it off with {group}=none where there is such an option"])
-    if is_recorded and (problems := list(untrusted_targets(plain, "", plain["packages"] or []))):
+    if problem := packages_problem(plain["packages"]):
+        raise ConfigError([problem])
+    if is_recorded and (problems := list(untrusted_targets(plain, "", plain["packages"]))):
         raise ConfigError(problems)
     if problems := [line for path, node in iter_targets(plain, "") for line in check_signature(path, node)]:
         raise ConfigError(problems)

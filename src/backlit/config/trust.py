@@ -1,20 +1,36 @@
 """What a stranger's config may name: parts of a run by backlit, Lightning and torch; nothing else that runs code."""
 
-import logging
 import pkgutil
+import sys
 from collections.abc import Iterator, Sequence
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
 
-log = logging.getLogger(__name__)
-
 _KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+# Other loggers send to a server, or write into the working directory.
+_LOCAL_LOGGERS = (CSVLogger, TensorBoardLogger)
 _PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer)
+
+
+def packages_problem(packages: Any) -> str | None:
+    """Return what is wrong with a list of packages that are trusted; None if nothing is.
+
+    Each element is the whole name of a top-level package: a part of a name, or a package within one, means nothing.
+    """
+    if isinstance(packages, str) or not isinstance(packages, Sequence):
+        return f"packages must be a list, got {packages}: packages=[{'' if packages is None else packages}]"
+    for name in packages:
+        if not (isinstance(name, str) and name.isidentifier()):
+            top = str(name).partition(".")[0]
+            hint = f": packages=[{top}]" if top.isidentifier() else ""
+            return f"packages must be a list of names of packages, without dots, got {name!r}{hint}"
+    return None
 
 
 def trusted_node(config: DictConfig, name: str, packages: Sequence[str]) -> dict[str, Any]:
@@ -72,6 +88,8 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
         target = target_node["_target_"]
         package = str(target).split(".")[0]
         if package in packages:
+            if (owner := _foreign_owner(str(target), packages)) is not None:
+                yield f"{place} of this run wants {target}, which is {owner}'s; if you trust that: packages=[{owner}]"
             continue
         if package not in ("backlit", "lightning", "torch"):
             yield f"{place} of this run wants {target}, not backlit's; if you trust that code: packages=[{package}]"
@@ -81,9 +99,41 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
         except (ImportError, ValueError, AttributeError) as error:
             yield f"{place} of this run wants {target}, which cannot be imported: {error}"
             continue
-        is_part = isinstance(found, type) and issubclass(found, _PARTS)
-        if not is_part and getattr(found, "__module__", "") != "backlit.models.schedulers":
+        if not _is_part(found):
             yield f"{place} of this run wants {target}, which is no part of a run"
+        elif package != "backlit" and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS):
+            rule = f"which writes elsewhere than into its directory; if you trust it: packages=[{package}]"
+            yield f"{place} of this run wants {target}, {rule}"
+
+
+def _is_part(found: Any) -> bool:
+    """Return whether an object of backlit, lightning or torch is a part of a run."""
+    module = str(getattr(found, "__module__", ""))
+    is_part = isinstance(found, type) and issubclass(found, _PARTS) and ".demos." not in module  # these download
+    return is_part or module == "backlit.models.schedulers"
+
+
+def _foreign_owner(target: str, packages: Sequence[str]) -> str | None:
+    """Return the package whose code a target of a trusted package is: that package may only have imported it.
+
+    None if the code is the trusted package's own, or a part of a run, or if it cannot be imported.
+    """
+    top, *names = target.split(".")
+    if top in sys.stdlib_module_names:  # of which one module often implements another
+        return None
+    try:
+        pkgutil.resolve_name(target)
+        found: Any = sys.modules[top]
+        owners = []
+        for name in names:
+            found = getattr(found, name)
+            if isinstance(found, ModuleType):
+                owners.append(found.__name__)
+    except (ImportError, ValueError, AttributeError, KeyError):
+        return None
+    if isinstance(found, type | FunctionType | BuiltinFunctionType | MethodType) and not _is_part(found):
+        owners.append(str(found.__module__))
+    return next((owner for owner in (name.partition(".")[0] for name in owners) if owner not in packages), None)
 
 
 def iter_targets(node: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,6 +3,7 @@
 import logging
 import pkgutil
 import re
+import shlex
 import shutil
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from backlit.callbacks.pictures import class_names, draw_test_figures
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
+from backlit.config.places import outside_places
 from backlit.config.trust import plain_node, trusted_node
 from backlit.data import InMemoryDataModule
 from backlit.errors import ConfigError
@@ -31,7 +33,7 @@ from backlit.models.probabilities import class_probabilities, predict_probabilit
 from backlit.plots.calibration import draw_calibration, draw_roc
 from backlit.plots.image import png, render
 from backlit.runs.files import atomic_write, new_directory, write_json
-from backlit.text import first_line
+from backlit.text import first_line, quote_value
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
     Raises:
         ConfigError: If the data do not fit, or if the results cannot be written.
     """
+    if not cfg.data or _chooses_data_of_run():
+        _check_places(plain_node(run.config, "data"), run)
     with read_write(cfg):
         cfg.data = cfg.data or plain_node(run.config, "data")
         if OmegaConf.is_interpolation(cfg.trainer, "precision"):
@@ -59,6 +63,38 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
     details, figures = _examine(cfg, run, datamodule, trainer)
     found = {"run": str(run.directory), "checkpoint": str(run.checkpoint), "metrics": metrics, **details}
     return found, _write(cfg, run, found, figures)
+
+
+def _chooses_data_of_run() -> bool:
+    return HydraConfig.initialized() and HydraConfig.get().runtime.choices.get("data") == "of_run"
+
+
+def _typed_keys() -> set[str]:
+    """Return the keys that the command line sets."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
+    return {override.split("=")[0].lstrip("+") for override in overrides}
+
+
+def _check_places(data: dict[str, Any], run: LoadedRun) -> None:
+    """Raise `ConfigError` if a run's data node names a place outside of the run that the command line does not set.
+
+    Data may be unpacked there, and the run may be a stranger's.
+    """
+    typed = _typed_keys()
+    rule = "lies outside of its directory; to use it, type it"
+    problems = [
+        f"{key}={place} of this run {rule}: {_override(key, place)}"
+        for key, place in outside_places(data, "data", run.directory)
+        if key not in typed
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def _override(key: str, place: str) -> str:
+    """Return an override as it is typed in a shell."""
+    is_plain = re.fullmatch(r"[\w/.+-]+", place) is not None
+    return f"{key}={place}" if is_plain else shlex.quote(f"{key}={quote_value(place)}")
 
 
 def run_precision(config: DictConfig) -> str:
@@ -96,8 +132,7 @@ def _prepare_as_trained(cfg: DictConfig, trained: DictConfig) -> None:
     if cfg.data.get("_target_") != trained.data.get("_target_"):
         return
     cls = pkgutil.resolve_name(cfg.data._target_) if str(cfg.data._target_).startswith("backlit.") else None
-    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else []
-    given = {override.split("=")[0] for override in overrides}
+    given = _typed_keys()
     for key in getattr(cls, "preparation", ()):
         if f"data.{key}" not in given and cfg.data[key] != trained.data[key]:
             log.info("data.%s=%s, as in training", key, trained.data[key])
@@ -138,6 +173,10 @@ def _write(cfg: DictConfig, run: LoadedRun, found: dict[str, Any], figures: Mapp
         ConfigError: If they cannot be written; the directory is removed then.
     """
     wanted = Path(cfg.output_dir or run.directory / "evaluations" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}")
+    if not cfg.output_dir and not wanted.resolve().is_relative_to(run.directory.resolve()):
+        raise ConfigError(
+            [f"{wanted.parent} must be a directory of its own, but is a link; choose one: output_dir=..."]
+        )
     directory = None
     try:
         directory = new_directory(wanted)

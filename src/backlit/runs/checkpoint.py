@@ -122,6 +122,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
     def __init__(self, known: Checkpoint | None = None) -> None:
         super().__init__()
         self._known = known
+        self._written_to: set[Path] = set()
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write a checkpoint.
@@ -131,6 +132,7 @@ class SafeCheckpointIO(TorchCheckpointIO):
         """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._written_to.add(path.parent.resolve())
         content = io.BytesIO()  # torch.save's own writer raises a RuntimeError without a reason when a disk is full
         torch.save(checkpoint, content)
         previous = path.with_name("previous.ckpt") if path.name == "last.ckpt" else None
@@ -149,3 +151,12 @@ class SafeCheckpointIO(TorchCheckpointIO):
         if known is not None and Path(path) == known.path:
             return known.content
         return read_checkpoint(Path(path), map_location)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a file from a directory that a checkpoint has been written to.
+
+        Lightning's own removes directories as well, and whatever another file system has under a URL.
+        """
+        path = Path(path)
+        if path.parent.resolve() in self._written_to and path.is_file():
+            path.unlink(missing_ok=True)

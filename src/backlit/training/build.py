@@ -135,7 +135,7 @@ def _assemble(
 
     Where `problems` is not empty, parts may be missing.
     """
-    flags, start = config["trainer"], StartOfTraining()
+    flags, start = config["trainer"], StartOfTraining(run_dir / "checkpoints")
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint

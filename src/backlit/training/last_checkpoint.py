@@ -1,6 +1,5 @@
 """``last.ckpt``: when it is written, and what a bit-identical resume takes beside Lightning's own state."""
 
-import os
 import signal
 import threading
 from pathlib import Path
@@ -58,12 +57,10 @@ class LastCheckpoint(Checkpoint):
         checkpoint["processes"] = states
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Keep these states until training starts, since numbers are drawn before; find the best checkpoint again."""
+        """Keep these states until training starts, since numbers are drawn before."""
         self._processes = checkpoint.get("processes", [])
         self._metrics = checkpoint.get("callback_metrics", {})
         lightning_internals.end_epoch_once(trainer)
-        for state in checkpoint["callbacks"].values():
-            _move_to(self.path.parent, state)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore that state; take Ctrl-C and SIGTERM, which are to wait for the end of a batch."""
@@ -145,21 +142,3 @@ class LastCheckpoint(Checkpoint):
         number, self._signal = self._signal, 0
         if number:
             signal.raise_signal(number)
-
-
-def _move_to(directory: Path, state: Any) -> None:
-    """Let a ModelCheckpoint's state name the files of `directory`, to which its run has been copied.
-
-    Lightning would forget the best checkpoint of a run that is resumed elsewhere. And it deletes the previous best
-    checkpoint, which must be a file of this run.
-    """
-    before = state.get("dirpath") if isinstance(state, dict) else None
-    if not before or not (directory / Path(state["best_model_path"]).name).is_file():
-        return
-    moved = {
-        name: str(directory / Path(value).name)
-        for name, value in state.items()
-        if isinstance(value, str) and value.startswith(f"{before}{os.sep}")
-    }
-    best = {str(directory / Path(path).name): score for path, score in state["best_k_models"].items()}
-    state.update(moved, dirpath=str(directory), best_k_models=best)

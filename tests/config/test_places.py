@@ -1,0 +1,114 @@
+"""Which texts of a recorded command name a place outside of a run directory."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch
+import pytest
+
+import backlit.callbacks
+import backlit.data
+import backlit.loggers
+from backlit.config.places import outside_override, outside_places
+from backlit.training.last_checkpoint import LastCheckpoint
+
+ELSEWHERE = [
+    "/home/me",
+    "~/x",
+    "~root/x",
+    "../x",
+    "a/../../x",
+    "..",
+    "a/..",
+    "file:///x",
+    "local://x",
+    "memory://x",
+    "sqlite:///x.db",
+    "s3://bucket/x",
+    "simplecache::file://x",
+    "C:/x",
+    "a\nb",
+]
+
+
+@pytest.mark.parametrize("text", ELSEWHERE)
+def test_what_looks_like_a_place_elsewhere_is_one_whatever_the_key(text: str) -> None:
+    values: list[Any] = [text, [text], {"a": {"b": [1, text]}}]
+    assert [list(outside_places(value, "x.y", Path("run"))) for value in values] == [
+        [("x.y", text)],
+        [("x.y", text)],
+        [("x.y.a.b", text)],
+    ]
+    assert not list(outside_places(text, "tags", None))
+
+
+@pytest.mark.parametrize(
+    "key", ["data_dir", "dirpath", "path", "save_dir", "root", "log_file", "_args_", "tracking_uri"]
+)
+def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -> None:
+    assert list(outside_places({key: "notes.txt"}, "x", Path("run"))) == [(f"x.{key}", "notes.txt")]
+    assert list(outside_places({key: ["a", None, 3]}, "x", None)) == [(f"x.{key}", "a")]
+    assert not list(outside_places({key: "run/notes.txt"}, "x", Path("run")))
+    assert list(outside_places({key: "run/notes.txt"}, "x", None))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("scheduler.monitor", "val/loss"),
+        ("trainer.profiler", "simple"),
+        ("trainer.precision", "bf16-mixed"),
+        ("task_name", "points"),
+        ("x.filename", "{epoch}-{step}"),
+        ("trainer.max_time", "00:12:00:00"),
+        ("search.lr", "tag(log, interval(1e-4, 1e-1))"),
+        ("data.data_dir", "data"),
+        ("x.path", ""),
+        ("callbacks.x.message", "1:2 a.b..."),
+    ],
+)
+def test_other_texts_are_no_places(key: str, text: str) -> None:
+    assert not list(outside_places(text, key, None))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "x.y=/a",
+        "+x={_target_: a.B, path: notes.txt}",
+        "x.y='/a b'",
+        "x=[1,{a: '../b'}]",
+        "x=1,/a",
+        "x=choice('1','/a')",
+        "x=choice({path: a})",
+        "x=shuffle(1,/a)",
+        "x=sort(b,/a)",
+        "x=tag(t,choice(b,/a))",
+        "x=str(/a)",
+        "x=glob(/a*)",
+        "++data.data_dir=data2",
+    ],
+)
+def test_places_are_found_in_everything_that_an_override_can_be(override: str) -> None:
+    assert outside_override(override, Path("run"))
+    assert not outside_override(
+        override.replace("/a", "run").replace("../b", "b").replace("notes.txt", "run/a"), Path()
+    )
+
+
+@pytest.mark.parametrize("override", ["x=range(1,9)", "x=interval(0,1)", "~x", "x=", "x=null", "x=[", "data=a,b"])
+def test_overrides_without_texts_name_no_place(override: str) -> None:
+    assert not outside_override(override, None)
+
+
+def test_every_argument_for_a_path_of_a_part_of_a_run_is_recognised() -> None:
+    modules = [lightning.pytorch.callbacks, lightning.pytorch.loggers, backlit.callbacks, backlit.loggers, backlit.data]
+    parts = [value for module in modules for value in vars(module).values() if isinstance(value, type)]
+    found = set()
+    for part in [*parts, LastCheckpoint, lightning.Trainer]:
+        for name, parameter in inspect.signature(part).parameters.items():
+            if any(word in str(parameter.annotation) for word in ("Path", "_PATH", "PathLike")):
+                found.add(name)
+                assert list(outside_places({name: "x"}, "", None)), f"{part}: {name}"
+    assert {"dirpath", "save_dir", "path", "default_root_dir"} <= found
