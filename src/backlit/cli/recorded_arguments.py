@@ -7,6 +7,7 @@ import itertools
 import re
 
 from backlit.errors import ConfigError
+from backlit.runs.commands import split_flags
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers.
 _HYDRA_SETTINGS = re.compile(
@@ -70,9 +71,3 @@ def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
         else:
             merged[key] = override
     return [*flags, *more_flags, *merged.values()]
-
-
-def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return flags with their values, and overrides."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in arguments if a not in overrides], overrides

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments, split_flags
+from backlit.cli.arguments import read_path
+from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments
 from backlit.errors import ConfigError
+from backlit.runs.commands import resume_command, split_flags
 from backlit.runs.files import new_directory, remove_directories
 from backlit.runs.find import find_latest_run
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
-from backlit.text import quote_value, shell_path
+from backlit.text import path_override, quote_value, shell_path, shell_word
 
 if TYPE_CHECKING:
     from backlit.runs.checkpoint import Checkpoint
@@ -52,8 +54,8 @@ def plan_command(arguments: list[str]) -> Plan:
     Raises:
         ConfigError: If there is no such run or sweep, or if it cannot be resumed or repeated.
     """
-    resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    repeated = [argument.removeprefix("rerun=") for argument in arguments if argument.startswith("rerun=")]
+    resumed = [read_path(argument.removeprefix("resume=")) for argument in arguments if argument.startswith("resume=")]
+    repeated = [read_path(argument.removeprefix("rerun=")) for argument in arguments if argument.startswith("rerun=")]
     given = [argument for argument in arguments if not argument.startswith(("resume=", "rerun="))]
     if resumed and repeated:
         raise ConfigError(["resume= and rerun= exclude each other: give one of them"])
@@ -97,7 +99,7 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
             [f"resume={wanted}: there must be a last.ckpt to resume from, but its checkpoints are: {there}"]
         )
     directory, copy_of = source, None
-    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
+    elsewhere = [read_path(a.partition("=")[2]) for a in given if a.startswith("hydra.run.dir=")]
     if elsewhere and Path(elsewhere[-1]).resolve() != source.resolve():
         directory, copy_of = Path(elsewhere[-1]), source
         _check_copy_target(source, directory)
@@ -115,14 +117,15 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
     shown = shell_path(run.directory)
     for override in split_flags(given)[1]:
         if not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
-            instead = f"a run of its own from these weights: ckpt_path={shown}/checkpoints/last.ckpt"
+            last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
+            instead = f"a run of its own from these weights: {shell_word(last)}"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
     if run.status == "running":
         where = f"process {run.record.get('pid')} on {run.record.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
     if run.status == "completed" and not given:
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
-        longer = f"backlit-train resume={shown} trainer.{limit}=..."
+        longer = resume_command(run.directory, recorded, f"trainer.{limit}=...")
         raise ConfigError([f"resume must be a run that is not completed, got {shown}; to train it longer: {longer}"])
 
 
@@ -188,7 +191,7 @@ def plan_rerun(wanted: str, given: list[str]) -> Plan:
     for argument in repeatable_arguments(recorded, given):
         key, _, value = argument.partition("=")
         # What a resumed run was started with: its directory and its own checkpoint.
-        is_own_checkpoint = key == "ckpt_path" and str(Path(value.strip("'")).resolve()).startswith(own)
+        is_own_checkpoint = key == "ckpt_path" and str(Path(read_path(value)).resolve()).startswith(own)
         if key != "hydra.run.dir" and not is_own_checkpoint:
             kept.append(argument)
     return Plan(merge_arguments(kept, given), rerun_of=run.directory)
@@ -232,7 +235,8 @@ def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError([f"{key}={wanted}: {error}"]) from None
     if run is None:
-        sweep = f"; to resume the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
+        is_sweep = (directory / "sweep.json").exists()
+        sweep = f"; to resume the sweep: -m {shell_word(path_override('resume', directory))}" if is_sweep else ""
         there = "has no run.json" if directory.is_dir() else "does not exist"
         raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which {there}{sweep}"])
     arguments = run.record.get("arguments")
