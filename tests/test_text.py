@@ -1,21 +1,26 @@
 """Text as a console or a command line takes it."""
 
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from backlit.text import (
+    assignment,
     first_line,
     first_sentence,
     flatten,
     metrics_table,
-    path_argument,
+    path_override,
     quote_value,
+    shell_command,
     shell_path,
+    shell_word,
     shorten_numbers,
 )
 
@@ -33,17 +38,40 @@ def test_the_table_has_a_row_a_metric_and_a_column_a_stage() -> None:
     assert len(lines) == 4
 
 
-@given(st.text(st.characters(exclude_characters="\r\n", exclude_categories=["Cs", "Cc"]), min_size=1))
-def test_a_quoted_value_is_what_hydra_reads(value: str) -> None:
-    (override,) = OverridesParser.create().parse_overrides([f"key={quote_value(value)}"])
-    assert override.value() == value
+def read(argument: str) -> str:
+    """Return the value of an argument as a config has it that Hydra composes."""
+    override = OverridesParser.create().parse_override(argument)
+    assert not override.is_sweep_override()
+    value: str = OmegaConf.create({"key": override.value()})["key"]
+    return value
 
 
-@pytest.mark.parametrize("name", ["run", "a run", "a=b,c", "it's"])
-def test_a_path_may_be_typed_as_an_override(name: str, tmp_path: Path) -> None:
-    (argument,) = shlex.split(f"run={path_argument(tmp_path / name)}")
-    (override,) = OverridesParser.create().parse_overrides([argument])
-    assert override.value() == name
+MEANINGFUL = "'\"\\\\${x} ,=[](){}~:#!*?;&|<>%@+-./\n\t1e0"
+
+
+@given(st.text(MEANINGFUL, min_size=1) | st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])))
+@example("null")
+@example("1e3")
+@example(r"\${x}\'")
+def test_a_value_comes_through_shell_hydra_and_config_as_it_is(value: str) -> None:
+    for argument in (assignment("key", value), f"key={quote_value(value)}"):
+        (word,) = shlex.split(shell_word(argument))
+        assert word == argument
+        assert read(argument) == value
+        assert type(read(argument)) is str
+
+
+@pytest.mark.process
+def test_a_real_shell_reads_a_quoted_word_as_it_is() -> None:
+    words = ["a b", "it's", "it's $x", "`x`", "!", "\n", "größe 😀", "\\'\"", "~", "*", "-n", ""]
+    printed = subprocess.run(["sh", "-c", f"printf '%s\\0' {shell_command(*words)}"], capture_output=True, text=True)
+    assert printed.stdout.split("\0")[:-1] == words
+
+
+@pytest.mark.parametrize(("name", "typed"), [("-m", "./-m"), ("~x", "./~x"), ("latest", "./latest"), ("run", "run")])
+def test_a_path_is_not_mistaken_for_something_else(name: str, typed: str, tmp_path: Path) -> None:
+    assert shlex.split(shell_path(tmp_path / name)) == [typed]
+    assert read(path_override("run", tmp_path / name)) == typed
 
 
 def test_long_fractions_are_cut() -> None:

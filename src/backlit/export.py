@@ -15,7 +15,7 @@ from backlit.cli.app import run_command
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
 from backlit.runs.files import atomic_write
-from backlit.text import first_line, shell_path
+from backlit.text import assignment, first_line, shell_path, shell_word
 
 if TYPE_CHECKING:
     pass
@@ -137,7 +137,8 @@ def _output_path(cfg: DictConfig, config: DictConfig) -> Path:
     default = Path(str(config.get("task_name", "model"))).name + suffix
     output = Path(default if cfg.output is None else str(cfg.output))
     if cfg.output is None and output.exists():
-        raise ConfigError([f"{output} exists already; give output=... (output={output} replaces it)"])
+        replaces = shell_word(assignment("output", str(output)))
+        raise ConfigError([f"{output} exists already; give output=... ({replaces} replaces it)"])
     if output.is_dir():
         raise ConfigError([f"output must be a file, got {output}, which is a directory"])
     if cfg.format == "torch_export" and output.suffix != suffix:

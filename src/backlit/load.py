@@ -19,7 +19,7 @@ from backlit.errors import ConfigError
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
 from backlit.runs.find import find_run
 from backlit.runs.run import read_rows
-from backlit.text import first_line
+from backlit.text import first_line, path_override, shell_word
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,22 @@ def load_named(cfg: DictConfig) -> LoadedRun:
 
 
 def check_named(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if the keys ``run`` and ``packages`` have the wrong types."""
+    """Raise `ConfigError` if the keys ``run`` and ``packages`` have the wrong types, or if the run is a sweep."""
     if OmegaConf.is_missing(cfg, "run") or not isinstance(cfg.run, str) or not cfg.run:
         raise ConfigError(["run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"])
+    if (Path(cfg.run) / "sweep.json").is_file():
+        raise ConfigError([f"run must be a run directory, got {cfg.run}, which is a sweep{_best_job(Path(cfg.run))}"])
     if problem := packages_problem(cfg.packages):
         raise ConfigError([problem])
+
+
+def _best_job(sweep_dir: Path) -> str:
+    """Return what to type for the best job of a sweep, as the end of a message; nothing if none is completed."""
+    from backlit.sweeps.entries import sweep_entries
+    from backlit.sweeps.ranking import rank_entries
+
+    ranked = [entry for entry in rank_entries(sweep_entries(sweep_dir)[0]) if entry.status == "completed"]
+    return f"; its best job: {shell_word(path_override('run', ranked[0].directory))}" if ranked else ""
 
 
 def read_config(directory: Path) -> DictConfig:

@@ -4,11 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 from backlit.sweeps.entries import find_runs
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_sweep
+from backlit.text import shell_path
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -24,7 +27,9 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
     for path in paths:
         if not path.is_dir():
             reason = "is a file" if path.exists() else "does not exist"
-            raise ValueError(f"PATH must be a directory, got {path}, which {reason}")
+            named = Path(str(path).partition("=")[2])
+            hint = f": backlit-report {shell_path(named if named.is_dir() else Path('outputs'))}"
+            raise ValueError(f"PATH must be a directory, got {path}, which {reason}{hint}")
     if len(paths) == 1 and output is None and _is_sweep(paths[0]):
         summarize_sweep(paths[0])
         return
@@ -42,9 +47,18 @@ def _is_sweep(directory: Path) -> bool:
     return any((directory / name).exists() for name in ("sweep.json", "multirun.yaml"))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command in one line, as all commands do."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and exit with code 2."""
+        print(f"error: {message}; for example: backlit-report outputs", file=sys.stderr)
+        sys.exit(2)
+
+
 def main() -> None:
     """Run ``backlit-report``."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="backlit-report",
         description=(
             "Summarizes a sweep (sweep.csv, sweep.md, sweep.png in its directory), or compares runs and sweeps."
@@ -54,6 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--output", type=Path, help="directory for a comparison's files, by default outputs/reports/<date>_<time>"
     )
+    parser.add_argument("--version", action="version", version=f"backlit {metadata.version('backlit')}")
     arguments = parser.parse_args()
     try:
         report(arguments.paths, arguments.output)

@@ -18,16 +18,47 @@ def shorten_numbers(text: str) -> str:
 
 
 def quote_value(value: str) -> str:
-    """Return a string as a value that Hydra's override grammar reads as it is."""
+    """Return a string as a value that Hydra's override grammar, and OmegaConf after it, read as it is."""
+    plain = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # no interpolation
     # The grammar takes a backslash as it is, unless a quote follows.
-    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), value)
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: match[1] * 2 + match[2].replace("'", "\\'"), plain)
     return f"'{escaped}'"
+
+
+def assignment(key: str, value: str) -> str:
+    """Return ``key=value`` as Hydra reads it: the value is this string, in quotes where it could be anything else."""
+    is_plain = re.fullmatch(r"[A-Za-z_./][\w./+-]*", value, re.ASCII) and ("/" in value or value[0].isalpha())
+    is_word = value.lower() not in ("null", "true", "false", "inf", "nan")
+    return f"{key}={value}" if is_plain and is_word else f"{key}={quote_value(value)}"
+
+
+def shell_word(word: str) -> str:
+    """Return a word as it is typed in a shell; in double quotes if it has single ones and nothing that they expand."""
+    if "'" in word and not re.search(r'["$`!\\]', word):
+        return f'"{word}"'
+    return shlex.quote(word)
+
+
+def shell_command(*words: str) -> str:
+    """Return a command as it is typed in a shell."""
+    return " ".join(map(shell_word, words))
 
 
 def shell_path(path: Path) -> str:
     """Return a path as it may be typed in the working directory."""
+    return shell_word(_typed(path))
+
+
+def path_override(key: str, path: Path) -> str:
+    """Return ``key=path`` as Hydra reads it in the working directory; `shell_word` makes it a word of a shell."""
+    return assignment(key, _typed(path))
+
+
+def _typed(path: Path) -> str:
     path = path.resolve()
-    return shlex.quote(str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path))
+    typed = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    # Alone these are a flag, a home directory, and the newest run.
+    return f"./{typed}" if typed[0] in "-~" or typed == "latest" else typed
 
 
 def metrics_table(metrics: dict[str, float]) -> str:
@@ -53,13 +84,6 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     text = StringIO()
     Console(file=text, width=100).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
-
-
-def path_argument(path: Path) -> str:
-    """Return a path as a value of a Hydra override that may be typed in the working directory."""
-    typed = shlex.split(shell_path(path))[0]
-    is_plain = all(character.isalnum() or character in "/-+._" for character in typed)
-    return typed if is_plain else shlex.quote(quote_value(typed))
 
 
 def flatten(nested: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:

@@ -1,26 +1,31 @@
 """What a user sees who types something wrong: one line on stderr, exit code 2, no directory."""
 
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hydra.errors import HydraException
 
+from backlit.cli.arguments import read_arguments
 from backlit.cli.messages import explain
 from backlit.errors import ConfigError
 from tests.conftest import CallCommand
+from tests.helpers.commands import compose_config
 
 EXPECTED = {
     "optimizer=adamm": "optimizer=adamm: no such option, did you mean adam?; there are: adam, adamw, rmsprop, sgd",
     "experiment=mnist": "experiment=mnist: no such option, did you mean mnist_mlp?; there are: mnist_mlp, points",
-    "optimiser=adam": "optimiser: no such key or group, did you mean optimizer?; there are: task_name,",
+    "optimiser=adam": "optimiser: no such key or group, did you mean optimizer?\n",
     "trainer.max_epoch=3": "trainer.max_epoch: no such key, did you mean trainer.max_epochs?",
     "experiment=points data.train_sise=3": "data.train_sise: no such key, did you mean data.train_size?",
     "seeed=1": "seeed: no such key or group, did you mean seed?",
-    "optimizer.lr": "Error parsing override 'optimizer.lr'; missing EQUAL at '<EOF>'",
+    "optimizer.lr": "optimizer.lr needs a value: optimizer.lr=...\n",
     "trainer.max_epochs=abc": "trainer.max_epochs must be int or null, got 'abc'",
     "-m hydra/launcher=ray": "hydra/launcher=ray: no such option; pip install 'backlit[ray]'; there are: ",
     "experiment=points hydra.run.dir=/proc/none": "hydra.run.dir must be a directory that can be",
     "--config-name=nope": "--config-name=nope: no such config in ",
-    "optimizer=null": "Config group override",
+    "optimizer=null": "optimizer=null: optimizer must be one of its options: adam, adamw, rmsprop, sgd\n",
     "data.seed=${nope}": "Interpolation key 'nope' not found",
     "trainer=ddp_spawn": "trainer=ddp_spawn: this option is gone; type trainer=ddp, or trainer=ddp_cpu",
     "logger=many": "logger=many: this option is gone; type logger=tensorboard",
@@ -71,3 +76,170 @@ def test_an_error_of_hydra_loses_its_type_and_its_link() -> None:
     error = ValueError("lr is wrong\n    object_type=dict\nSee https://hydra.cc for more\n  full_key: lr\n")
     assert explain(error, "train") == "lr is wrong; full_key: lr"
     assert explain(ConfigError(["a", "b"]), "train") == "a\nb"
+
+
+def answer(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Return what a command line is answered: words separated by blanks."""
+    program, *arguments = command.split(" ")
+    monkeypatch.setattr("sys.argv", [program, *arguments])
+    config_name = program.removeprefix("backlit-")
+    try:
+        flags_and_overrides = read_arguments(arguments, config_name)
+        compose_config(*(a for a in flags_and_overrides if not a.startswith("-")), config_name=config_name)
+    except (ConfigError, HydraException) as error:
+        return explain(error, config_name, is_recorded=False)
+    return "accepted"
+
+
+ADDED = ", an argument of its class that the YAML leaves out"
+AS_KEY = "an argument is typed as key=value"
+FLAG = "no such flag; options are typed as key=value"
+SLIPS = {
+    # A key without its group.
+    "lr=0.01": "lr: no such key or group; type optimizer.lr=0.01",
+    "max_epochs=3": "max_epochs: no such key or group; type trainer.max_epochs=3",
+    "experiment=points batch_size=3": "batch_size: no such key or group; type data.batch_size=3",
+    "hidden_sizes=[8]": "hidden_sizes: no such key or group; type 'model.hidden_sizes=[8]'",
+    "every_n_minutes=5": "every_n_minutes: no such key or group; type checkpoint.every_n_minutes=5",
+    "n_jobs=2": "n_jobs: no such key or group; type hydra.launcher.n_jobs=2",
+    "n_trials=3": "n_trials: no such key or group; a search has it: add sweep=optuna",
+    # The names of other programs, other spellings, other places.
+    "learning_rate=0.1": "learning_rate: no such key or group; type optimizer.lr=0.1",
+    "trainer.gpus=1": "trainer.gpus: no such key; type trainer.devices=1",
+    "optimizer.LR=0.1": "optimizer.LR: no such key; type optimizer.lr=0.1",
+    "optimizer/lr=0.1": "optimizer/lr: no such key or group; type optimizer.lr=0.1",
+    "optimizer:lr=0.1": "optimizer:lr=0.1: no such key; type optimizer.lr=0.1",
+    "model.lr=0.1": "model.lr: no such key; type optimizer.lr=0.1",
+    "optimiser.lr=3": "optimiser.lr: no such key; type optimizer.lr=3",
+    # An argument of a class; never one of another class.
+    "optimizer.eps=1e-6": f"optimizer.eps: no such key; type +optimizer.eps=1e-6{ADDED}",
+    "eps=1e-6": f"eps: no such key or group; type +optimizer.eps=1e-6{ADDED}",
+    "optimizer.momentum=0.9": "optimizer.momentum: no such key; optimizer has: lr, weight_decay, betas, fused",
+    "optimizer=sgd optimizer.eps=1": "optimizer.eps: no such key; "
+    "optimizer has: lr, weight_decay, momentum, nesterov, fused",
+    "scheduler=cosine scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has: min_lr",
+    "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
+    "scheduler=one_cycle, scheduler=plateau, scheduler=step",
+    "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
+    # Plus and tilde.
+    "+optimizer.lr=1": "+optimizer.lr: the key exists; type it without +: optimizer.lr=1",
+    "+experiment=points": "+experiment: the group exists; type it without +: experiment=points",
+    "++optimizer=sgd": "+optimizer: the group exists; type it without +: optimizer=sgd",
+    "~model": "~model: a run needs one model: model=binary_mlp, model=mlp",
+    "~optimizer.foo": "~optimizer.foo: there is no optimizer.foo to remove; "
+    "optimizer has: lr, weight_decay, betas, fused",
+    # Flags.
+    "--lr 0.01": f"--lr: {FLAG}: optimizer.lr=0.01",
+    "--optimizer.lr=0.01": f"--optimizer.lr: {FLAG}: optimizer.lr=0.01",
+    "--max-epochs 3": f"--max-epochs: {FLAG}: trainer.max_epochs=3",
+    "--experiment points": f"--experiment: {FLAG}: experiment=points",
+    "--gpu": f"--gpu: {FLAG}: trainer=gpu",
+    "--multi-run": "--multi-run: no such flag, did you mean --multirun?",
+    "--cfg yaml": "--cfg must be one of job, hydra, all, got yaml",
+    "--config-dir": "--config-dir needs a value: --config-dir ...",
+    # No equals sign, or blanks around it.
+    "help": "help: type backlit-train --help",
+    "evaluate": "evaluate: type backlit-evaluate instead of backlit-train",
+    "latest": f"latest: {AS_KEY}: resume=latest or rerun=latest",
+    "resume": "resume needs a value: backlit-train resume=latest",
+    "resume=": "resume=: resume needs a directory or latest: resume=latest",
+    "run=latest": "run=latest: run is no key of backlit-train: resume=latest or rerun=latest",
+    "outputs/x": f"outputs/x: {AS_KEY}: resume=outputs/x or rerun=outputs/x",
+    "points": f"points: {AS_KEY}: data=points or experiment=points",
+    "optimizer": "optimizer needs one of its options: optimizer=adam, optimizer=adamw, optimizer=rmsprop, "
+    "optimizer=sgd",
+    "optimizer.lr 0.1": f"optimizer.lr 0.1: {AS_KEY}: optimizer.lr=0.1",
+    "lr = 0.1": "lr = 0.1: an argument is typed without blanks: optimizer.lr=0.1",
+    "lr= 0.1": "lr= 0.1: an argument is typed without blanks: optimizer.lr=0.1",
+    "lr =0.1": "lr =0.1: an argument is typed without blanks: optimizer.lr=0.1",
+    # Values that Hydra cannot read.
+    "model.hidden_sizes=[8, 8]": "model.hidden_sizes=[8, 8]: an argument is typed in quotes, since it has blanks: "
+    "'model.hidden_sizes=[8,8]'",
+    "model.hidden_sizes=[8": "model.hidden_sizes=[8: there is a [ without its ]: 'model.hidden_sizes=[8]'",
+    "model.hidden_sizes=(8,8)": "model.hidden_sizes=(8,8): characters that mean something else are typed in quotes: "
+    "'model.hidden_sizes=[8,8]'",
+    "task_name=it's": "task_name=it's: characters that mean something else are typed in quotes: "
+    """'task_name='"'"'it\\'"'"'s'"'"''""",
+    "tags=[größe,b]": "tags=[größe,b]: characters that mean something else are typed in quotes: \"tags=['größe',b]\"",
+    "größe=3": "größe=3: a key has letters, digits, _ and dots, got größe",
+    "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
+    "for a list: 'optimizer.lr=[1,2]'",
+    "trainer=cpu,gpu": "trainer=cpu,gpu names several options: for a sweep add -m; otherwise type one: trainer=cpu",
+    "optimizer.lr=interval(0,1)": "optimizer.lr=interval(0,1) has several values: for a sweep add -m",
+    # Options.
+    "trainer=cuda": "trainer=cuda: type trainer=gpu",
+    "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, mlp",
+    "logger=wandb": "logger=wandb: no such option; there are: csv, tensorboard",
+    "experiment=foo.yaml": "experiment=foo: no such option; there are: mnist_mlp, points",
+    "optimizer=[adam,sgd]": "optimizer=[adam,sgd]: a run needs one optimizer: optimizer=adam, optimizer=adamw, "
+    "optimizer=rmsprop, optimizer=sgd",
+}
+
+
+@pytest.mark.parametrize("arguments", SLIPS)
+def test_a_slip_is_answered_with_what_to_type(arguments: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer(f"backlit-train {arguments}", monkeypatch) == SLIPS[arguments]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("backlit-evaluate outputs/x", f"outputs/x: {AS_KEY}: run=outputs/x"),
+        ("backlit-evaluate latest", f"latest: {AS_KEY}: run=latest"),
+        ("backlit-evaluate resume=x", "resume=x: resume is no key of backlit-evaluate: run=x"),
+        ("backlit-evaluate run=x max_epochs=3", "max_epochs: no such key or group; type trainer.max_epochs=3"),
+        ("backlit-predict digit.png", f"digit.png: {AS_KEY}: input=digit.png"),
+        ("backlit-export fromat=onnx", "fromat: no such key or group, did you mean format?"),
+    ],
+)
+def test_other_commands_answer_in_their_own_words(command: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer(command, monkeypatch) == expected
+
+
+def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert answer("backlit-train --lr 0.1 points max_epochs = 3", monkeypatch).splitlines() == [
+        f"--lr: {FLAG}: optimizer.lr=0.1",
+        f"points: {AS_KEY}: data=points or experiment=points",
+        "max_epochs = 3: an argument is typed without blanks: trainer.max_epochs=3",
+    ]
+
+
+def test_an_argument_of_a_class_that_the_yaml_leaves_out_can_be_added() -> None:
+    from backlit.training.build import find_problems
+
+    assert find_problems(compose_config("experiment=points", "optimizer=adam", "+optimizer.eps=1e-6")) == []
+
+
+OWN = """
+from pathlib import Path
+
+Path("imported").touch()
+
+
+class Data:
+    def __init__(self, size: int, noise: float = 0.0): ...
+"""
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
+    is_recorded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_for_message.py").write_text(OWN)
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "own.yaml").write_text("_target_: own_for_message.Data\nsize: 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_for_message", raising=False)
+    monkeypatch.setattr("sys.argv", ["backlit-train", "--config-dir", "mine", "data=own", "data.noise=1"])
+    error = HydraException("Could not override 'data.noise'.")
+    expected = "data.noise: no such key; data has: size"
+    if not is_recorded:
+        expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
+    assert explain(error, "train", is_recorded=is_recorded) == expected
+    assert Path("imported").exists() != is_recorded
+
+
+def test_the_version_is_backlits(call_command: CallCommand) -> None:
+    for command in ("backlit-train", "backlit-evaluate", "backlit-report"):
+        ended = call_command(command, "--version")
+        assert (ended.returncode, ended.stdout) == (0, f"backlit {metadata.version('backlit')}\n")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from backlit.cli.recorded_arguments import is_plain_override, merge_arguments, repeatable_arguments, split_flags
+from backlit.cli.recorded_arguments import is_plain_override, merge_arguments, repeatable_arguments
 from backlit.errors import ConfigError
 
 
@@ -66,7 +66,3 @@ def test_an_unsafe_argument_is_used_if_it_is_typed_again() -> None:
 def test_a_typed_argument_replaces_the_recorded_one_of_its_key() -> None:
     assert merge_arguments(["-m", "a=1", "+b=2", "c=3"], ["++a=5", "~b", "d=4"]) == ["-m", "++a=5", "c=3", "d=4"]
     assert merge_arguments(["a=1"], ["~a"]) == ["~a"]
-
-
-def test_flags_keep_their_values() -> None:
-    assert split_flags(["--config-dir", "my", "a=1", "-m", "~b"]) == (["--config-dir", "my", "-m"], ["a=1", "~b"])

@@ -27,7 +27,7 @@ def test_a_sweep_is_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "failed    job 2 lr=9: val/loss is nan" in printed
     assert "  the best  backlit-evaluate run=sweep/1\n" in printed
     assert "  repeat    backlit-train a=1 lr=1\n" in printed
-    assert "  resume    backlit-train -m resume=sweep   (2 not completed)\n" in printed
+    assert "  resume    backlit-train -m resume=sweep   # 2 not completed\n" in printed
     assert "| 1 | 1 | completed | 0.1 | 2 |" in (sweep / "sweep.md").read_text()
 
 
@@ -56,8 +56,8 @@ def test_accuracies_are_not_ranked_among_losses(
     rows = [(row["e"], row["best val/loss"], row["best val/acc"]) for row in read_table(sweep / "sweep.csv")]
     assert rows == [("b", "0.3", ""), ("a", "0.4", ""), ("c", "", "0.9")]
     printed = capsys.readouterr().out
-    assert "run=sweep/1   (by val/loss)" in printed
-    assert "run=sweep/2   (by val/acc)" in printed
+    assert "run=sweep/1   # by val/loss" in printed
+    assert "run=sweep/2   # by val/acc" in printed
     line: Any = figures[0].axes[0].lines[0]
     assert line.get_xydata()[:, 1].tolist() == [0.3, 0.4]
 
@@ -68,7 +68,7 @@ def test_an_unfinished_job_is_not_the_best(tmp_path: Path, capsys: pytest.Captur
     assert not summarize_sweep(sweep)
     printed = capsys.readouterr().out
     assert "run=sweep/0" in printed
-    assert "(1 not completed)" in printed
+    assert "# 1 not completed" in printed
 
 
 def test_the_best_over_seeds_is_the_best_mean(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import hydra
@@ -15,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
 from backlit.cli.resume import Plan
@@ -77,8 +79,11 @@ def _run_hydra(
     if check is not None:
         run_task.check = check  # type: ignore[attr-defined]
     try:
+        if "--version" in sys.argv[1:]:
+            print(f"backlit {metadata.version('backlit')}")
+            return 0
         try:
-            invocation.plan = plan(sys.argv[1:])
+            invocation.plan = plan(read_arguments(sys.argv[1:], config_name))
         except RankError as error:
             return print_errors(error, config_name)
         invocation.sweep_dir = invocation.plan.sweep
@@ -86,7 +91,8 @@ def _run_hydra(
         sys.argv[1:] = invocation.plan.arguments
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        return print_errors(error, config_name)
+        is_recorded = config_name != "train" or invocation.plan.is_recorded
+        return print_errors(error, config_name, is_recorded=is_recorded)
     except (FloatingPointError, JobError, RerunDiffersError, RankError):
         return 1  # the log, or the summary of a sweep, gives the reason
     except (ValueError, RuntimeError) as error:

@@ -1,89 +1,128 @@
-"""Error messages for somebody who typed a command: one line, with the nearest key that exists."""
+"""Error messages for somebody who typed a command: one line, with what to type instead."""
 
-import difflib
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import hydra
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import OmegaConf
+from hydra.errors import MissingConfigException
 
+from backlit.cli.known_keys import KnownKeys, groups_in, option_names
 from backlit.config.conf import CONFIG_DIR
+from backlit.config.hints import nearest
 from backlit.errors import ConfigError
+from backlit.text import shell_word
 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
-# Options that backlit had once, and what does their work.
-_REPLACED = {"trainer=ddp_spawn": "trainer=ddp, or trainer=ddp_cpu without a GPU", "logger=many": "logger=tensorboard"}
+# Options that backlit had once, or that others call so, and what does their work.
+_REPLACED = {
+    "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
+    "logger=many": "this option is gone; type logger=tensorboard",
+    "trainer=cuda": "type trainer=gpu",
+}
 
 
-def print_errors(error: Exception, config_name: str = "train") -> int:
-    """Print on stderr what is wrong, one line a problem, and return exit code 2."""
-    for line in explain(error, config_name).splitlines():
+def print_errors(error: Exception, config_name: str = "train", *, is_recorded: bool = True) -> int:
+    """Print on stderr what is wrong, one line a problem, and return exit code 2.
+
+    Args:
+        error: What was raised.
+        config_name: The config at the top.
+        is_recorded: Whether the config may be a stranger's, whose classes are not imported to name their arguments.
+    """
+    for line in explain(error, config_name, is_recorded=is_recorded).splitlines():
         print(f"error: {line}", file=sys.stderr)
     return 2
 
 
-def explain(error: Exception, config_name: str) -> str:
+def explain(error: BaseException, config_name: str, *, is_recorded: bool = True) -> str:
     """Return what an error means for somebody who typed a command."""
     text = str(error).strip()
     if isinstance(error, ConfigError):
         return text
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         return _explain_missing_option(error.missing_cfg_file, error.options or [])
+    if not text and error.__cause__ is not None:
+        return explain(error.__cause__, config_name, is_recorded=is_recorded)
+    if match := re.search(r"(?s)Ambiguous value for argument '(.+)'\s+1\. ", text):
+        return _explain_several_values(match[1])
+    if match := re.search(r"(?s)Sweep parameters '(.+)' requires --multirun", text):
+        return f"{match[1]} has several values: for a sweep add -m"
+    if "BasicSweeper does not support" in text:
+        return "interval(...) is for a search: add sweep=optuna; for a grid of values: key=1,2,3"
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return f"+{match[1]}: the key exists; type it without +: {_typed_as(match[1], match[1])}"
+    if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
+        keys = KnownKeys(config_name, is_recorded=is_recorded)
+        return f"~{match[1]}: there is no {match[1]} to remove{keys.hint(match[1])}"
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _explain_unknown_key(match[1], config_name, is_group="No match in the defaults list" in text)
+        return explain_unknown_key(match[1], KnownKeys(config_name, is_recorded=is_recorded))
+    if match := re.match(
+        r"Multiple values for ([\w/]+)\.|force-add of config groups is not supported: '\++([^=]+)", text
+    ):
+        group = match[1] or match[2]
+        return f"+{group}: the group exists; type it without +: {_typed_as(group, group)}"
+    if "Config group override must be a string" in text:
+        return _explain_option_of_another_type()
+    if match := re.match(r"Error merging override (.*)", text):
+        reason = str(error.__cause__ or "").strip().splitlines()
+        return f"{match[1]}: {reason[0]}" if reason else f"{match[1]}: the value does not fit"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "; ".join(line for line in lines if not line.startswith(("object_type", "reference_type", "See https")))
+
+
+def explain_unknown_key(key: str, keys: KnownKeys) -> str:
+    """Return a line for a key that the config does not have: what to type instead, or what there is."""
+    what = "no such key" if "." in key else "no such key or group"
+    if meant := keys.meant_by(key):
+        typed = [_typed_as(key, one) for one in meant]
+        several = f"one of {', '.join(typed)}" if len(typed) > 1 else typed[0]
+        added = ", an argument of its class that the YAML leaves out" if meant[0].startswith("+") else ""
+        return f"{key}: {what}; type {several}{added}"
+    return f"{key}: {what}{keys.hint(key)}"
+
+
+def _typed_as(key: str, meant: str) -> str:
+    """Return the argument that has set `key`, with the key that was meant, as a word of a shell."""
+    for argument in sys.argv[1:]:
+        typed, separator, value = argument.partition("=")
+        if separator and typed.lstrip("+~") == key:
+            return shell_word(f"{meant}={value}")
+    return f"{meant}=..."
+
+
+def _explain_several_values(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if key in groups_in():
+        return f"{argument} names several options: for a sweep add -m; otherwise type one: {key}={value.split(',')[0]}"
+    sweep = f"for a sweep add -m: -m {shell_word(argument)}"
+    return f"{argument} has several values: {sweep}; for a list: {shell_word(f'{key}=[{value}]')}"
 
 
 def _explain_missing_option(file: str, options: Sequence[str]) -> str:
     group, _, option = file.rpartition("/")
     if not group:
-        return f"--config-name={option}: no such config in {CONFIG_DIR}"
+        owners = [f"{name}={option}" for name in groups_in() if option in option_names(name)]
+        hint = f"; type {' or '.join(owners)}" if owners else f" in {CONFIG_DIR}"
+        return f"--config-name={option}: no such config{hint}"
     wanted = f"{group}={option}"
     if wanted in _REPLACED:
-        return f"{wanted}: this option is gone; type {_REPLACED[wanted]}"
+        return f"{wanted}: {_REPLACED[wanted]}"
+    known = sorted(options)
     is_extra = option in _EXTRAS and "hydra/" in group
     install = f"; pip install 'backlit[{_EXTRAS[option]}]'" if is_extra else ""
-    known = sorted(options)
-    return f"{wanted}: no such option{_nearest(option, known)}{install}; there are: {', '.join(known)}"
+    name = re.sub(r"\.ya?ml$", "", option)
+    close = name if name in known else nearest(name, known)
+    # "experiment=mnist" begins the name of one option.
+    beginning = [one for one in known if name and one.startswith(name)]
+    close = close or (beginning[0] if len(beginning) == 1 else None)
+    hint = f", did you mean {close}?" if close else ""
+    return f"{wanted}: no such option{hint}{install}; there are: {', '.join(known) or 'none'}"
 
 
-def _explain_unknown_key(key: str, config_name: str, *, is_group: bool) -> str:
-    keys = _known_keys(config_name)
-    if is_group or "." not in key:
-        groups = sorted(path.name for path in CONFIG_DIR.iterdir() if path.is_dir())
-        keys = list(dict.fromkeys([*(known for known in keys if "." not in known), *groups]))
-        return f"{key}: no such key or group{_nearest(key, keys)}; there are: {', '.join(keys)}"
-    return f"{key}: no such key{_nearest(key, keys)}"
-
-
-def _known_keys(config_name: str) -> list[str]:
-    """Return all keys of the options that the command line chooses, with their groups."""
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        choices = [argument for argument in sys.argv[1:] if re.fullmatch(r"\w+=\w+", argument)]
-        for overrides in (choices, []):
-            try:
-                return list(_iter_keys(hydra.compose(config_name, overrides), ""))
-            except HydraException:
-                continue
-    return []
-
-
-def _iter_keys(node: Any, prefix: str) -> Iterator[str]:
-    for key in node:
-        name = f"{prefix}{key}"
-        yield name
-        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
-        if OmegaConf.is_dict(child):
-            yield from _iter_keys(child, f"{name}.")
-
-
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f", did you mean {close[0]}?" if close else ""
+def _explain_option_of_another_type() -> str:
+    for argument in sys.argv[1:]:
+        group, _, value = argument.partition("=")
+        if group in groups_in() and (value in ("", "null", "true", "false") or not value[0].isalpha()):
+            return f"{argument}: {group} must be one of its options: {', '.join(option_names(group))}"
+    return "a group must be one of its options: group=option"

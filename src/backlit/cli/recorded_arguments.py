@@ -14,6 +14,7 @@ from hydra.errors import HydraException
 
 from backlit.config.places import iter_texts, outside_override
 from backlit.errors import ConfigError
+from backlit.runs.commands import split_flags
 from backlit.runs.files import is_relative_name
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
@@ -98,9 +99,3 @@ def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
         else:
             merged[key] = override
     return [*flags, *more_flags, *merged.values()]
-
-
-def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return flags with their values, and overrides."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in arguments if a not in overrides], overrides

@@ -22,7 +22,7 @@ from backlit.errors import ConfigError, RankError
 from backlit.runs.files import lock_directory, new_directory, remove_directories, write_json
 from backlit.runs.record import now
 from backlit.runs.run import clear_run
-from backlit.text import quote_value, shell_path
+from backlit.text import path_override, quote_value, shell_word
 
 if TYPE_CHECKING:
     from backlit.training.build import RunParts
@@ -161,7 +161,7 @@ def _reserve(config: DictConfig, kind: str) -> Path:
     key, wanted = f"hydra.{kind}.dir", Path(config.hydra[kind].dir)
     is_chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
     if is_chosen and any(path for pattern in _TAKEN_BY[kind] for path in wanted.glob(pattern)):
-        hint = f"; to resume it: -m resume={shell_path(wanted)}" if kind == "sweep" else ""
+        hint = f"; to resume it: -m {shell_word(path_override('resume', wanted))}" if kind == "sweep" else ""
         raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one{hint}"])
     made: list[Path] = []
     try:

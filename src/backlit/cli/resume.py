@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments, split_flags
+from backlit.cli.arguments import read_path
+from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments
 from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
+from backlit.runs.commands import resume_command, split_flags
 from backlit.runs.files import new_directory, remove_directories
 from backlit.runs.find import latest_directories
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
-from backlit.text import quote_value, shell_path
+from backlit.text import path_override, quote_value, shell_path, shell_word
 
 if TYPE_CHECKING:
     from backlit.runs.checkpoint import Checkpoint
@@ -72,8 +74,8 @@ def plan_command(arguments: list[str]) -> Plan:
     Raises:
         ConfigError: If there is no such run or sweep, or if it cannot be resumed or repeated.
     """
-    resumed = [argument.removeprefix("resume=") for argument in arguments if argument.startswith("resume=")]
-    repeated = [argument.removeprefix("rerun=") for argument in arguments if argument.startswith("rerun=")]
+    resumed = [read_path(argument.removeprefix("resume=")) for argument in arguments if argument.startswith("resume=")]
+    repeated = [read_path(argument.removeprefix("rerun=")) for argument in arguments if argument.startswith("rerun=")]
     given = [argument for argument in arguments if not argument.startswith(("resume=", "rerun="))]
     if resumed and repeated:
         raise ConfigError(["resume= and rerun= exclude each other: give one of them"])
@@ -153,7 +155,7 @@ def _is_resumable(run: Run, given: list[str]) -> bool:
 
 def _resume_directory(source: Path, given: list[str]) -> tuple[Path, Path | None]:
     """Return the directory in which a run is resumed, and the run's own if that is another one."""
-    elsewhere = [a.partition("=")[2].strip("'\"") for a in given if a.startswith("hydra.run.dir=")]
+    elsewhere = [read_path(a.partition("=")[2]) for a in given if a.startswith("hydra.run.dir=")]
     if not elsewhere or Path(elsewhere[-1]).resolve() == source.resolve():
         return source, None
     return Path(elsewhere[-1]), source
@@ -164,14 +166,15 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
     shown = shell_path(run.directory)
     for override in split_flags(given)[1]:
         if override not in recorded and not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
-            instead = f"a run of its own from these weights: ckpt_path={shown}/checkpoints/last.ckpt"
+            last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
+            instead = f"a run of its own from these weights: {shell_word(last)}"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
     if run.is_running:
         where = f"process {run.attempt.get('pid')} on {run.attempt.get('host')}"
         raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
     if run.status == "completed" and run.attempt is run.record and not given:
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
-        longer = f"backlit-train resume={shown} trainer.{limit}=..."
+        longer = resume_command(run.directory, recorded, f"trainer.{limit}=...")
         raise ConfigError([f"resume must be a run that is not completed, got {shown}; to train it longer: {longer}"])
 
 
@@ -240,7 +243,7 @@ def plan_rerun(wanted: str, given: list[str]) -> Plan:
 
 
 def _is_below(value: str, directory: str) -> bool:
-    return str(Path(value.strip("'")).resolve()).startswith(directory)
+    return str(Path(read_path(value)).resolve()).startswith(directory)
 
 
 def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
@@ -293,7 +296,8 @@ def _find_run(key: str, wanted: str, fits: Callable[[Run], bool]) -> tuple[Run, 
     except ValueError as error:
         raise ConfigError([f"{key}={wanted}: {error}"]) from None
     if run is None:
-        sweep = f"; to resume the sweep: -m resume={wanted}" if (directory / "sweep.json").exists() else ""
+        is_sweep = (directory / "sweep.json").exists()
+        sweep = f"; to resume the sweep: -m {shell_word(path_override('resume', directory))}" if is_sweep else ""
         there = "has no run.json" if directory.is_dir() else "does not exist"
         raise ConfigError([f"{key} must be a run directory or 'latest', got {wanted}, which {there}{sweep}"])
     arguments = (run.attempt if key == "resume" else run.record).get("arguments")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backlit.errors import ConfigError
-from backlit.text import shell_path
+from backlit.text import path_override, shell_word
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -123,7 +123,9 @@ def lock_directory(directory: Path) -> "BaseFileLock":
     except Timeout:
         raise ConfigError([f"{directory} is being run by another process; wait for it, or end it"]) from None
     except OSError as error:
-        elsewhere = f"to resume elsewhere: resume={shell_path(directory)} hydra.run.dir=<a new directory>"
+        elsewhere = (
+            f"to resume elsewhere: {shell_word(path_override('resume', directory))} hydra.run.dir=/another/disk/run"
+        )
         raise ConfigError([f"{directory} cannot be written: {error.strerror}; {elsewhere}"]) from None
     return lock
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from backlit.errors import ConfigError
+
 
 def prepare_search(config: DictConfig, *, is_resumed: bool) -> None:
     """Silence Optuna; make a resumed search first run its trials without a result, then the remaining ones.
@@ -13,11 +15,17 @@ def prepare_search(config: DictConfig, *, is_resumed: bool) -> None:
     Args:
         config: The config of the sweep, which is changed; its ``hydra.sweeper`` may have a storage for the study.
         is_resumed: Whether the sweep existed before.
+
+    Raises:
+        ConfigError: If the number of trials is out of its range.
     """
     import optuna
     from optuna.trial import FrozenTrial, TrialState
 
     optuna.logging.set_verbosity(logging.WARNING)
+    trials = config.hydra.sweeper.n_trials
+    if not isinstance(trials, int) or trials < 1:
+        raise ConfigError([f"hydra.sweeper.n_trials must be a whole number >= 1, got {trials}"])
     if not is_resumed or config.hydra.sweeper.storage is None:
         return
 

@@ -36,7 +36,7 @@ def compare_runs(entries: Sequence[Entry], output: Path) -> None:
     )
     with atomic_write(output / "report.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    print(f"  written   {shell_path(output)}/report.csv, report.md, report.png")
+    print(f"  written   {shell_path(output / 'report.csv')}, report.md, report.png")
 
 
 def _curve_label(entry: Entry) -> str:

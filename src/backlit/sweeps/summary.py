@@ -1,6 +1,5 @@
 """The summary of a sweep: a ranked table, a picture, and the next commands."""
 
-import shlex
 import statistics
 import sys
 from collections.abc import Sequence
@@ -8,12 +7,13 @@ from pathlib import Path
 
 from rich import get_console
 
+from backlit.runs.commands import evaluate_command, repeat_command, resume_command
 from backlit.runs.files import atomic_write
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import path_argument, shell_path
+from backlit.text import shell_path
 
 
 def summarize_sweep(sweep_dir: Path) -> bool:
@@ -73,14 +73,17 @@ def _commands(
         best = next(entry for entry in completed if entry.run and entry.run.metric[0] == metric)
         if groups:  # not the best seed of all, but the best seed of the settings with the best mean
             best = next(iter(groups.values()))[0]
-        by = f"   (by {metric})" if len(metrics) > 1 else ""
-        arguments = shlex.join(best.run.record.get("overrides", [])) if best.run else ""
-        lines.append(f"  the best  backlit-evaluate run={path_argument(best.directory)}{by}")
-        lines.append(f"  repeat    backlit-train {arguments}")
-    recorded = read_sweep(sweep_dir)["jobs"]
+        by = f"   # by {metric}" if len(metrics) > 1 else ""
+        lines.append(f"  the best  {evaluate_command(best.directory)}{by}")
+        if best.run:
+            lines.append(f"  repeat    {repeat_command(best.run)}")
+    record = read_sweep(sweep_dir)
+    recorded = record["jobs"]
     open_jobs = len(recorded) - sum(entry.status in ("completed", "running") for entry in entries)
     if recorded and open_jobs:
-        lines.append(f"  resume    backlit-train -m resume={shell_path(sweep_dir)}   ({open_jobs} not completed)")
+        first = next((entry.directory for entry in entries if entry.run), sweep_dir)
+        resume = resume_command(sweep_dir, record.get("arguments", []), is_sweep=True, parts_of=first)
+        lines.append(f"  resume    {resume}   # {open_jobs} not completed")
     lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
     return lines
 

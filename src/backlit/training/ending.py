@@ -6,6 +6,7 @@ import sys
 
 from backlit.loggers.tensorboard import TensorBoardLogger
 from backlit.runs.checkpoint import find_last_checkpoint
+from backlit.runs.commands import evaluate_command, resume_command
 from backlit.runs.files import is_disk_error
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
@@ -31,7 +32,7 @@ def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
     log.info("  run       %s", run_dir)
     log.info("  curves    tensorboard --logdir %s", run_dir)
     if (parts.run_dir / "weights.pth").exists():
-        log.info("  evaluate  backlit-evaluate run=%s", run_dir)
+        log.info("  evaluate  %s", evaluate_command(parts.run_dir))
 
 
 def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseException) -> None:
@@ -86,6 +87,7 @@ def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> Non
     if checkpoint is not None:
         kept = f"{checkpoint.path.name} of step {checkpoint.content['global_step']} is kept"
     where = error.filename or parts.run_dir
-    elsewhere = f"backlit-train resume={shell_path(parts.run_dir)} hydra.run.dir=<a new directory>"
+    arguments = record.content["arguments"] or []
+    elsewhere = resume_command(parts.run_dir, arguments, "hydra.run.dir=/another/disk/run")
     reason = f"{where} cannot be written: {error.strerror}"
     print(f"error: {reason}; {kept}; to resume elsewhere: {elsewhere}", file=sys.stderr)

@@ -1,0 +1,178 @@
+"""The keys, groups and options that a command has, for messages about others."""
+
+import functools
+import inspect
+import os
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from backlit.config.conf import CONFIG_DIR
+from backlit.config.hints import nearest, same_name_keys
+from backlit.text import quote_value
+
+# Of Hydra's own keys, those that users set.
+_HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
+# A longer list is not read.
+_MOST_LISTED = 12
+
+
+def config_directories() -> list[Path]:
+    """Return the directories of YAML files: backlit's, and the one that ``--config-dir`` names."""
+    arguments = sys.argv[1:]
+    typed = [arguments[index + 1] for index, flag in enumerate(arguments[:-1]) if flag in ("--config-dir", "-cd")]
+    typed += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
+    return [CONFIG_DIR, *(Path(os.path.abspath(path)) for path in typed if Path(path).is_dir())]
+
+
+def groups_in() -> list[str]:
+    """Return the names of all groups but Hydra's."""
+    found = {path.name for directory in config_directories() for path in directory.iterdir() if path.is_dir()}
+    return sorted(name for name in found - {"hydra"} if not name.startswith((".", "_")))
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names of a group's options."""
+    return sorted({path.stem for directory in config_directories() for path in directory.glob(f"{group}/*.yaml")})
+
+
+class KnownKeys:
+    """The keys of the config that the typed options compose to.
+
+    Args:
+        config_name: The config at the top.
+        is_recorded: Whether the config may be a stranger's; its own classes are not imported then.
+    """
+
+    def __init__(self, config_name: str, *, is_recorded: bool = True) -> None:
+        self.config_name = config_name
+        self.is_recorded = is_recorded
+
+    @functools.cached_property
+    def config(self) -> DictConfig:
+        """Return the config, without the values that the command line sets."""
+        GlobalHydra.instance().clear()
+        choices = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=[\w-]+", a) and a.partition("=")[0] in self.groups]
+        paths = ",".join(quote_value(f"file://{path}") for path in config_directories()[1:])
+        searched = [f"hydra.searchpath=[{paths}]"] if paths else []
+        with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            for overrides in ([*searched, *choices], searched, []):
+                try:
+                    return hydra.compose(self.config_name, overrides, return_hydra_config=True)
+                except (HydraException, OmegaConfBaseException):
+                    continue
+        return OmegaConf.create()
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """Return the groups that the command chooses from."""
+        return (
+            groups_in()
+            if self.config_name == "train"
+            else ["data", "trainer"]
+            if self.config_name == "evaluate"
+            else []
+        )
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """Return all keys that users set, with dots, the inner nodes among them."""
+        keys = iter_keys(self.config, "")
+        users = [key for key in keys if not re.search(r"(^|\.)_", key)]
+        return [key for key in users if key.split(".")[0] != "hydra" or _HYDRA_KEYS.fullmatch(key)]
+
+    def meant_by(self, key: str) -> list[str]:
+        """Return the keys that somebody means who types `key`; with a plus where the YAML leaves out an argument."""
+        key = key.lstrip("+~")
+        if key in self.names:
+            return [key]
+        dotted = key.replace("/", ".").replace(":", ".")
+        if dotted in self.names:
+            return [dotted]
+        parent, _, last = dotted.rpartition(".")
+        if parent:  # of an own or another class, only if that class has the argument
+            if parent in self.names and self._takes(parent, last):
+                return [f"+{dotted}"]
+            siblings = [one for one in self.names if one.rpartition(".")[0] == parent]
+            if same := same_name_keys(dotted, siblings):
+                return same
+            if nearest(last, self._children(parent)):
+                return []
+        leaves = [one for one in self.names if not OmegaConf.is_dict(OmegaConf.select(self.config, one))]
+        if same := same_name_keys(dotted, leaves):
+            return same
+        if parent:
+            return []
+        return [f"+{node}.{last}" for node in self.names if "." not in node and self._takes(node, last)]
+
+    def is_list(self, key: str) -> bool:
+        """Return whether the value of a key is a list."""
+        return bool(OmegaConf.is_list(OmegaConf.select(self.config, key.lstrip("+~"))))
+
+    def hint(self, key: str) -> str:
+        """Return the nearest key, or what there is at its place, as the end of a message."""
+        dotted = key.lstrip("+~").replace("/", ".").replace(":", ".")
+        parent, _, last = dotted.rpartition(".")
+        if last == "n_trials" or (parent == "hydra.sweeper" and "hydra.sweeper.n_trials" not in self.names):
+            return "; a search has it: add sweep=optuna"
+        if parent in self.groups and not self._children(parent):
+            options = [f"{parent}={name}" for name in option_names(parent) if name != "none"]
+            return f"; {parent} has no keys; choose one of {', '.join(options)}"
+        children = self._children(parent)
+        if children:
+            close = nearest(last, [*children, *(self.groups if not parent else [])])
+            close = f"{parent}.{close}" if close and parent else close
+        else:
+            close = nearest(dotted, [one for one in self.names if "." in one])
+        if close:
+            return f", did you mean {close}?"
+        if children and len(children) <= _MOST_LISTED:
+            return f"; {f'{parent} has' if parent else 'there are'}: {', '.join(children)}"
+        return f"; all keys: backlit-{self.config_name} --cfg job"
+
+    def _children(self, parent: str) -> list[str]:
+        prefix = f"{parent}." if parent else ""
+        found = [key.removeprefix(prefix) for key in self.names if key.startswith(prefix)]
+        return [key for key in found if "." not in key and key != "hydra"]
+
+    def _takes(self, node: str, argument: str) -> bool:
+        """Return whether the class of a node has an argument that its YAML leaves out."""
+        if not OmegaConf.is_dict(OmegaConf.select(self.config, node)):
+            return False
+        target = str(OmegaConf.select(self.config, f"{node}._target_", default=""))
+        package = target.split(".")[0]
+        is_trusted = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_typed(package)
+        if not (target and is_trusted) or argument.startswith("_"):
+            return False
+        try:
+            parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
+        except (ImportError, ValueError, AttributeError, TypeError):
+            return False
+        # What backlit itself passes is no key.
+        given = ("optimizer", "scheduler", "params", "path", "callbacks", "logger", "plugins", "default_root_dir")
+        return argument in parameters and argument not in given
+
+
+def iter_keys(node: Any, prefix: str) -> Iterator[str]:
+    """Yield the keys of a config with dots, the inner nodes among them."""
+    for key in node:
+        name = f"{prefix}{key}"
+        yield name
+        child = None if OmegaConf.is_missing(node, key) or OmegaConf.is_interpolation(node, key) else node[key]
+        if OmegaConf.is_dict(child):
+            yield from iter_keys(child, f"{name}.")
+
+
+def _is_typed(package: str) -> bool:
+    """Return whether the command line trusts a package: ``packages=[...]``."""
+    typed = [argument for argument in sys.argv[1:] if argument.lstrip("+").startswith("packages=")]
+    return any(package in re.findall(r"\w+", argument) for argument in typed)

@@ -1,0 +1,93 @@
+"""Commands about a run or a sweep, as they are printed: each runs when it is pasted in the working directory."""
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from backlit.runs.run import Run, flat_config
+from backlit.text import path_override, shell_command, shell_word
+
+# Hydra's flags that take a value.
+FLAGS_WITH_VALUE = (
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp"),
+    *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
+)
+MULTIRUN = ("-m", "--multirun")
+
+
+def split_flags(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return flags with their values, and overrides."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    takes_value = False
+    for argument in arguments:
+        (flags if takes_value or argument.startswith("-") else overrides).append(argument)
+        takes_value = not takes_value and argument in FLAGS_WITH_VALUE
+    return flags, overrides
+
+
+def evaluate_command(directory: Path) -> str:
+    """Return the command that evaluates a run."""
+    packages = own_packages(directory)
+    return _python_path(packages) + shell_command(
+        "backlit-evaluate", path_override("run", directory), *_trusted(packages)
+    )
+
+
+def repeat_command(run: Run) -> str:
+    """Return the command that trains a run again, as it was typed, without what made it a job of a sweep."""
+    words = ["backlit-train", *_own_flags(run.record.get("arguments") or []), *run.record.get("overrides", [])]
+    return _python_path(own_packages(run.directory)) + shell_command(*map(str, words))
+
+
+def resume_command(
+    directory: Path, arguments: Iterable[str], *more: str, is_sweep: bool = False, parts_of: Path | None = None
+) -> str:
+    """Return the command that resumes a run or a sweep.
+
+    Args:
+        directory: Of the run or the sweep.
+        arguments: Those that it has recorded.
+        more: What else is typed, as it is.
+        is_sweep: Whether it is a sweep.
+        parts_of: A run with the same parts; `directory` by default.
+    """
+    packages = own_packages(parts_of or directory)
+    words = ["backlit-train", *(["-m"] if is_sweep else []), *_own_flags(arguments)]
+    words += [path_override("resume", directory), *_trusted(packages)]
+    return " ".join([_python_path(packages) + shell_command(*words), *more])
+
+
+def own_packages(directory: Path) -> list[str]:
+    """Return the packages, besides backlit and what it is built on, whose code the config of a run names."""
+    targets = []
+    for key, value in flat_config(directory).items():
+        if key.split(".")[-1] == "_target_":
+            targets.append(value)
+        targets += re.findall(r"'_target_': '([^']*)'", value)  # in a list
+    packages = sorted({target.split(".")[0] for target in targets} - {"backlit", "lightning", "torch"})
+    return [package for package in packages if package.isidentifier()]
+
+
+def _own_flags(arguments: Iterable[str]) -> list[str]:
+    return [flag for flag in split_flags(map(str, arguments))[0] if flag not in MULTIRUN]
+
+
+def _trusted(packages: Sequence[str]) -> list[str]:
+    return [f"packages=[{','.join(packages)}]"] if packages else []
+
+
+def _python_path(packages: Sequence[str]) -> str:
+    """Return the setting of ``PYTHONPATH`` in front of a command that imports these packages, if they need one."""
+    typed = os.environ.get("PYTHONPATH", "")
+    if any(_has(entry, packages) for entry in typed.split(os.pathsep) if entry):
+        return f"PYTHONPATH={shell_word(typed)} "
+    # `python -m backlit.train` finds packages in the working directory, where `backlit-evaluate` does not look.
+    is_here = {"", str(Path.cwd())} & set(sys.path) and _has(".", packages)
+    return "PYTHONPATH=. " if is_here else ""
+
+
+def _has(entry: str, packages: Sequence[str]) -> bool:
+    return any(Path(entry, name).exists() for package in packages for name in (package, f"{package}.py"))
