@@ -3,22 +3,18 @@
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.cli.arguments import read_path
-from backlit.cli.resume import Plan
+from backlit.cli.plan import Plan
 from backlit.config.conf import offer_run_data
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
 from backlit.text import shell_path, text_table
-
-if TYPE_CHECKING:
-    pass
-
 
 log = logging.getLogger(__name__)
 

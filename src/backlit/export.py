@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -16,9 +16,6 @@ from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
 from backlit.runs.files import atomic_write
 from backlit.text import assignment, first_line, shell_path, shell_word
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from backlit.cli.resume import Plan, copy_run, plan_command
+from backlit.cli.plan import Plan
+from backlit.cli.resume import plan_command
 from backlit.errors import ConfigError
+from backlit.runs.copy import copy_run
 from backlit.runs.files import write_json
 from backlit.training.build import build_run
 from tests.conftest import CallCommand

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
-from backlit.cli.resume import Plan
+from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
 from backlit.runs.files import is_disk_error

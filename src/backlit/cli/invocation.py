@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from backlit.cli.resume import Plan
+from backlit.cli.plan import Plan
 
 if TYPE_CHECKING:
     from backlit.training.build import RunParts

@@ -15,10 +15,10 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
-from backlit.cli.resume import copy_run
 from backlit.distributed.environment import is_lightning_child, launcher_environment
 from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError, RankError
+from backlit.runs.copy import copy_run
 from backlit.runs.files import lock_directory, new_directory, remove_directories, write_json
 from backlit.runs.record import now
 from backlit.runs.run import clear_run

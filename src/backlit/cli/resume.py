@@ -1,71 +1,22 @@
 """``resume=`` and ``rerun=``: the command that a run directory has recorded, changed by what is typed now."""
 
 import contextlib
-import json
 import os
 import re
-import shutil
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from backlit.cli.arguments import read_path
+from backlit.cli.plan import Plan
 from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments
 from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
 from backlit.runs.commands import resume_command, split_flags
-from backlit.runs.files import new_directory, remove_directories
 from backlit.runs.find import latest_directories
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import path_override, quote_value, shell_path, shell_word
-
-if TYPE_CHECKING:
-    from backlit.runs.checkpoint import Checkpoint
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What the arguments of a command come to.
-
-    Args:
-        arguments: Those for Hydra.
-        sweep: The sweep to resume.
-        run: The run to resume.
-        checkpoint: Where that run resumes; None if it has none yet and starts from the beginning.
-        copy_of: The run's directory, if the run is resumed in a copy of it.
-        rerun_of: The run to repeat.
-        store: What the other processes of the run ask for the plan, as long as it lives.
-    """
-
-    arguments: list[str]
-    sweep: Path | None = None
-    run: Path | None = None
-    checkpoint: "Checkpoint | None" = None
-    copy_of: Path | None = None
-    rerun_of: Path | None = None
-    store: Any = None
-
-    def to_json(self) -> str:
-        """Return what the other processes of the run have to know."""
-        paths = {"sweep": self.sweep, "run": self.run, "rerun_of": self.rerun_of}
-        named = {name: None if path is None else str(path.resolve()) for name, path in paths.items()}
-        return json.dumps({"arguments": self.arguments} | named)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Plan":
-        """Return the plan that `to_json` has written."""
-        content = json.loads(text)
-        arguments = content.pop("arguments")
-        paths: dict[str, Any] = {name: None if path is None else Path(path) for name, path in content.items()}
-        return cls(arguments, **paths)
-
-    @property
-    def is_recorded(self) -> bool:
-        """Return whether the command comes from a run directory rather than from the user."""
-        return any((self.sweep, self.run, self.rerun_of))
 
 
 def plan_command(arguments: list[str]) -> Plan:
@@ -176,49 +127,6 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
         longer = resume_command(run.directory, recorded, f"trainer.{limit}=...")
         raise ConfigError([f"resume must be a run that is not completed, got {shown}; to train it longer: {longer}"])
-
-
-def _check_copy_target(source: Path, target: Path) -> None:
-    """Raise `ConfigError` if a run cannot be copied to `target`."""
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise ConfigError([f"hydra.run.dir must be an empty or new directory to resume the run in, got {target}"])
-    if target.resolve().is_relative_to(source.resolve()):
-        raise ConfigError([f"hydra.run.dir must be outside of the run that is resumed, {source}, got {target}"])
-
-
-def copy_run(source: Path, target: Path, undo: ExitStack) -> None:
-    """Copy a run's directory, in order to resume the run there; the run itself stays as it is.
-
-    Args:
-        source: The run directory.
-        target: An empty or new directory.
-        undo: Gets a callback that removes the copy, but not a directory that was there before.
-
-    Raises:
-        ConfigError: If it cannot be copied.
-    """
-    _check_copy_target(source, target)
-    made: list[Path] = []
-    try:
-        if target.is_dir():
-            undo.callback(_remove_all, [target / path.name for path in source.iterdir()])
-        else:
-            undo.callback(remove_directories, made)
-            if new_directory(target, made) != target:  # somebody else has just made it
-                _check_copy_target(source, target)
-        shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lock"))
-    except (OSError, shutil.Error) as error:
-        reason = str(error.args[0][0][2]) if isinstance(error, shutil.Error) else error.strerror
-        reason = "No space left on device" if "No space left" in str(reason) else reason
-        raise ConfigError([f"{source} cannot be copied to {target}: {reason}"]) from None
-
-
-def _remove_all(paths: list[Path]) -> None:
-    for path in paths:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def plan_rerun(wanted: str, given: list[str]) -> Plan:
