@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,7 +17,9 @@ from backlit.config.check import check_built, check_config
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
+from backlit.models.classifier import Classifier, Recorder
 from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
+from backlit.training.accumulation import PartialAccumulation
 from backlit.training.last_checkpoint import LastCheckpoint
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
@@ -138,6 +140,7 @@ def _assemble(
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
     if make_trainer is not None and isinstance(timeout_s, int | float):
+        first: Callback = Recorder() if isinstance(components.model, Classifier) else PartialAccumulation()
         own_callbacks = [callback for callback in (start, best, last) if callback is not None]
         own_loggers = [] if metrics_csv is None else [metrics_csv]
         trainer = collect(
@@ -147,7 +150,7 @@ def _assemble(
                 make_trainer,
                 flags,
                 run_dir=run_dir,
-                callbacks=[*components.callbacks, *own_callbacks],
+                callbacks=[first, *components.callbacks, *own_callbacks],
                 loggers=[*own_loggers, *components.loggers],
                 checkpoint_io=SafeCheckpointIO(checkpoint),
                 timeout=timedelta(seconds=timeout_s),
