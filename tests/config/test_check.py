@@ -82,13 +82,17 @@ def test_a_file_that_is_no_checkpoint_is_reported(tmp_path: Path, composed: Comp
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
     torch.save({"state_dict": {"net.fc1.weight": torch.zeros(2, 2)}}, tmp_path / "weights.ckpt")
-    (line,) = find_problems(composed("ckpt_path=weights.ckpt"))
-    assert line == "ckpt_path must be a checkpoint to resume from, got weights.ckpt, which has weights alone"
-    (line,) = find_problems(composed("ckpt_path=weights.ckpt", "train=false"))
-    assert line == (
-        "ckpt_path must fit the model: net.fc1.weight has shape (128, 784) in the model, (2, 2) in the checkpoint"
-        " (weights.ckpt)"
-    )
+    for train in ("true", "false"):
+        (line,) = find_problems(composed("ckpt_path=weights.ckpt", f"train={train}"))
+        assert line == (
+            "ckpt_path must fit the model: net.fc1.weight has shape (128, 784) in the model, (2, 2) in the checkpoint"
+            " (weights.ckpt)"
+        )
+    own = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "weights.ckpt").rename(own)
+    (line,) = find_problems(composed(f"ckpt_path={own}"), tmp_path / "run")
+    assert line == f"ckpt_path must be a checkpoint to resume from, got {own}, which has weights alone"
     for name in ("text.ckpt", "other.ckpt"):
         (line,) = find_problems(composed(f"ckpt_path={name}"))
         assert line.startswith(f"ckpt_path: {name} ")

@@ -111,12 +111,13 @@ def check_built(
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
     if model is not None and checkpoint is not None:
-        yield from _check_checkpoint(checkpoint, model, trains=config["train"])
+        resumes = config["train"] and checkpoint.steps_in(Path(config["output_dir"])) is not None
+        yield from _check_checkpoint(checkpoint, model, resumes=resumes)
 
 
-def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, trains: bool) -> Iterator[str]:
-    """Yield a line if a checkpoint is not of this model, or has not all that training resumes from."""
-    if trains and not {"global_step", "loops", "optimizer_states"} <= checkpoint.content.keys():
+def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, resumes: bool) -> Iterator[str]:
+    """Yield a line if a checkpoint is not of this model, or has not all that a run resumes from."""
+    if resumes and not {"global_step", "loops", "optimizer_states"} <= checkpoint.content.keys():
         yield f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}, which has weights alone"
     elif problem := find_mismatch(model, checkpoint.content["state_dict"]):
         yield f"ckpt_path must fit the model: {problem} ({checkpoint.path})"

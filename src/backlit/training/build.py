@@ -11,6 +11,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
+from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config
@@ -78,7 +79,7 @@ def build_run(
     path = config["ckpt_path"]
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
-    # A run resumes if it trains from a checkpoint of its own.
+    # A run resumes if it trains from a checkpoint of its own; from another run's it takes the weights.
     steps_done = checkpoint.steps_in(run_dir) if checkpoint is not None and config["train"] else None
     last_path = (run_dir / "checkpoints").resolve() / "last.ckpt"
     if not problems:
@@ -91,7 +92,23 @@ def build_run(
     if problems:
         raise ConfigError(problems)
     parts.caught_warnings = caught
+    if checkpoint is not None and config["train"] and steps_done is None:
+        _load_weights(parts.model, parts.trainer, checkpoint)
     return parts
+
+
+def _load_weights(model: LightningModule, trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Let a new run start with the weights of another run's checkpoint, and with nothing else of it.
+
+    The optimizer, its rate, the schedule, the counts of steps and epochs, the best values so far and the random
+    generators are those of the new run's config.
+    """
+    # Lightning converts the model when training starts: float64 weights would pass through float32.
+    trainer.precision_plugin.convert_module(model)
+    model.load_state_dict(checkpoint.content["state_dict"])
+    for module in model.modules():
+        if isinstance(module, Metric):
+            module.reset()
 
 
 def find_problems(cfg: DictConfig, run_dir: Path = Path(), *, is_recorded: bool = False) -> list[str]:
@@ -152,7 +169,7 @@ def _assemble(
                 run_dir=run_dir,
                 callbacks=[first, *components.callbacks, *own_callbacks],
                 loggers=[*own_loggers, *components.loggers],
-                checkpoint_io=SafeCheckpointIO(checkpoint),
+                checkpoint_io=SafeCheckpointIO(None if config["train"] and steps_done is None else checkpoint),
                 timeout=timedelta(seconds=timeout_s),
                 is_lean=config["lean_loop"],
             ),

@@ -1,7 +1,7 @@
 """What happens when training starts, before its first batch."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -46,7 +46,8 @@ def planned_steps(trainer: Trainer) -> int | None:
     steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
     if trainer.max_epochs not in (None, -1):
         batches = trainer.num_training_batches
-        begun = loop.epoch_loop.batch_progress.current.processed if loop.restarted_mid_epoch else 0
+        progress: Any = loop.epoch_loop.batch_progress.current
+        begun = progress.processed if loop.restarted_mid_epoch else 0
         of_epoch = math.inf if math.isinf(batches) else math.ceil(batches / accumulated)
         left = of_epoch - begun // accumulated + (trainer.max_epochs - trainer.current_epoch - 1) * of_epoch
         steps = min(steps, trainer.global_step + left)
