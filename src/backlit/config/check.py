@@ -71,8 +71,8 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
         yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
     if not isinstance(plain["process_timeout"], int | float) or not plain["process_timeout"] > 0:
         yield f"process_timeout must be > 0 (seconds), got {plain['process_timeout']!r}"
-    if plain["optimized_mode"] not in ("min", "max"):
-        yield f"optimized_mode must be one of min, max, got {plain['optimized_mode']!r}"
+    if plain["optimized_mode"] not in ("min", "max", None):
+        yield f"optimized_mode must be one of min, max or null, got {plain['optimized_mode']!r}"
     if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
     if plain["ckpt_path"] is not None and not Path(plain["ckpt_path"]).is_file():

@@ -12,6 +12,8 @@ from typing import Any, Literal
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
+from backlit.models.metric_mode import usual_mode
+
 
 class Schedule(lr_scheduler.LRScheduler):
     """A learning rate that depends on nothing but the step and the number of steps.
@@ -112,11 +114,18 @@ def plateau(
     total_steps: int,
     *,
     monitor: str = "val/loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     factor: float = 0.1,
     patience: int = 2,
 ) -> dict[str, Any]:
-    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs."""
+    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs.
+
+    Raises:
+        ValueError: If `mode` is None and the name of `monitor` does not say which of its values are better.
+    """
+    mode = mode or usual_mode(monitor)
+    if mode is None:
+        raise ValueError(f"mode must be min or max for monitor={monitor}, got null")
     plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
 

@@ -8,19 +8,21 @@ from typing import Any
 
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config
+from backlit.config.modes import choose_modes
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
 from backlit.models.classifier import Classifier, Recorder
 from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
 from backlit.training.accumulation import PartialAccumulation
+from backlit.training.best_checkpoint import BestCheckpoint
 from backlit.training.last_checkpoint import LastCheckpoint
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
@@ -52,7 +54,7 @@ class RunParts:
     trainer: Trainer
     start: StartOfTraining
     metrics_csv: MetricsCSV | None
-    best: ModelCheckpoint | None
+    best: BestCheckpoint | None
     last: LastCheckpoint | None
     caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
 
@@ -86,6 +88,7 @@ def build_run(
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
     with warnings.catch_warnings(record=True) as caught:
         components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
+        problems += choose_modes(config, components.model, components.callbacks)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
@@ -152,8 +155,7 @@ def _assemble(
         metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done)
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
-            monitored = {"monitor": config["optimized_metric"], "mode": config["optimized_mode"]}
-            best = ModelCheckpoint(run_dir / "checkpoints", "best", **monitored, enable_version_counter=False)
+            best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
     if make_trainer is not None and isinstance(timeout_s, int | float):
