@@ -34,10 +34,10 @@ BAD = {
     "+model.depth=3": "model.depth: MulticlassClassifier has no such argument",
     "optimizer._target_=torch.optim.Nope": "optimizer._target_ must be something that can be imported",
     "callbacks.histograms.every_n_steps=0": "callbacks.histograms.every_n_steps must be >= 1, got 0",
-    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler: Expected float between 0 and 1 pct_start, but got 2",
+    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler.warmup_fraction must be in [0, 1], got 2",
     "scheduler=plateau data.val_size=0": "scheduler.monitor must be measured, but data.val_size=0, got 'val/loss'",
     "optimized_metric=val/accuracy": "optimized_metric must be one of val/loss, val/acc",
-    "optimized_mode=up": "optimized_mode must be one of min, max, got 'up'",
+    "optimized_mode=up": "optimized_mode must be one of min, max or null, got 'up'",
     "seed=-1": "seed must be >= 0 and < 2**32, got -1",
     "train=false": "ckpt_path must be a checkpoint when train=false, got null",
     "ckpt_path=nope.ckpt": "ckpt_path must be a file, got nope.ckpt, which does not exist",
@@ -82,13 +82,17 @@ def test_a_file_that_is_no_checkpoint_is_reported(tmp_path: Path, composed: Comp
     (tmp_path / "text.ckpt").write_text("hello")
     torch.save({"weights": 1}, tmp_path / "other.ckpt")
     torch.save({"state_dict": {"net.fc1.weight": torch.zeros(2, 2)}}, tmp_path / "weights.ckpt")
-    (line,) = find_problems(composed("ckpt_path=weights.ckpt"))
-    assert line == "ckpt_path must be a checkpoint to resume from, got weights.ckpt, which has weights alone"
-    (line,) = find_problems(composed("ckpt_path=weights.ckpt", "train=false"))
-    assert line == (
-        "ckpt_path must fit the model: net.fc1.weight has shape (128, 784) in the model, (2, 2) in the checkpoint"
-        " (weights.ckpt)"
-    )
+    for train in ("true", "false"):
+        (line,) = find_problems(composed("ckpt_path=weights.ckpt", f"train={train}"))
+        assert line == (
+            "ckpt_path must fit the model: net.fc1.weight has shape (128, 784) in the model, (2, 2) in the checkpoint"
+            " (weights.ckpt)"
+        )
+    own = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "weights.ckpt").rename(own)
+    (line,) = find_problems(composed(f"ckpt_path={own}"), tmp_path / "run")
+    assert line == f"ckpt_path must be a checkpoint to resume from, got {own}, which has weights alone"
     for name in ("text.ckpt", "other.ckpt"):
         (line,) = find_problems(composed(f"ckpt_path={name}"))
         assert line.startswith(f"ckpt_path: {name} ")

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from backlit.data import PointsDataModule, TensorPairs
 from backlit.data.loader import BatchLoader
+from backlit.data.seeds import mix_seeds
 
 
 @given(st.integers(1, 30), st.lists(st.integers(0, 10_000), min_size=1, max_size=40))
@@ -34,6 +35,24 @@ def test_an_epoch_presents_every_sample_passes_times(num_workers: int) -> None:
     assert len(seen) == 30
     expected = data.train_set.inputs.repeat(3, 1)
     assert torch.equal(seen.sort(dim=0).values, expected.sort(dim=0).values)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_each_pass_presents_every_sample_once(world_size: int) -> None:
+    loaders = [
+        BatchLoader(pairs(100), 50, train=True, shuffle=True, passes=4, rank=rank, world_size=world_size)
+        for rank in range(world_size)
+    ]
+    batches = [torch.cat([targets for _, targets in parts]) for parts in zip(*loaders, strict=True)]
+    passes = [torch.cat(batches[i : i + 2]).tolist() for i in range(0, 8, 2)]
+    assert all(sorted(seen) == list(range(100)) for seen in passes)
+    assert len({tuple(seen) for seen in passes}) == 4
+
+
+def test_one_pass_is_the_permutation_of_seed_and_epoch() -> None:
+    loader = BatchLoader(pairs(30), 7, train=True, shuffle=True, seed=3, epoch=lambda: 2)
+    expected = torch.randperm(30, generator=torch.Generator().manual_seed(mix_seeds(3, 2)))
+    assert torch.equal(torch.cat([targets for _, targets in loader]), expected)
 
 
 def test_a_full_batch_keeps_the_order() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 from dataclasses import dataclass
@@ -188,7 +189,10 @@ def test_a_process_without_a_sample_takes_part_after_a_resume(run_command: RunCo
     ]
     one_left += ["data.passes_per_epoch=1", "process_timeout=30"]
     assert run_command("backlit-train", *one_left, "hydra.run.dir=first").returncode == 0
-    done = run_command("backlit-train", *one_left, "hydra.run.dir=second", "ckpt_path=first/checkpoints/best.ckpt")
+    last = tmp_path / "second" / "checkpoints" / "last.ckpt"
+    last.parent.mkdir(parents=True)
+    shutil.copyfile(tmp_path / "first" / "checkpoints" / "best.ckpt", last)
+    done = run_command("backlit-train", *one_left, "hydra.run.dir=second", f"ckpt_path={last}")
     assert done.returncode == 0, done.stdout + done.stderr
     of_epoch = [row for row in read_rows(tmp_path / "second" / "metrics.csv") if "train/acc" in row]
     assert [row["step"] for row in of_epoch] == [5]

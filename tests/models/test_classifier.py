@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from backlit.data import PointsDataModule
 from backlit.models import BinaryClassifier, Classifier, MulticlassClassifier
+from backlit.models.classifier import Recorder
 
 
 def trainer(**arguments: Any) -> lightning.Trainer:
@@ -131,6 +132,65 @@ def test_training_loss_is_the_mean_since_the_last_record(accumulate: int) -> Non
     batches = 2 * accumulate
     means = [sum(losses[i : i + batches]) / batches for i in range(0, len(losses), batches)]
     assert [value for _, value in recorded] == pytest.approx(means, rel=1e-5)
+
+
+@pytest.mark.filterwarnings(SHORT_EPOCH)
+@pytest.mark.parametrize("every", [4, 7, 50])
+def test_the_training_loss_of_an_epoch_is_of_that_epoch(every: int) -> None:
+    losses: list[float] = []
+    shown: list[float] = []
+
+    class Losses(lightning.Callback):
+        def on_train_batch_end(self, *arguments: Any) -> None:
+            losses.append(float(arguments[2]["loss"]))
+
+        def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+            shown.append(float(trainer.callback_metrics["train/loss"]))
+
+    records = Records()
+    runner = trainer(max_epochs=4, logger=records, callbacks=[Recorder(), Losses()], log_every_n_steps=every)
+    runner.fit(BinaryClassifier(), datamodule=PointsDataModule(train_size=50, batch_size=10, passes_per_epoch=1))
+    recorded = {step: row["train/loss"] for step, row in records.rows if "train/loss" in row}
+    # At every multiple of `every`, and at the end of each epoch of five steps without one.
+    expected, last = {}, {}
+    for epoch in range(4):
+        steps = range(5 * epoch + 1, 5 * epoch + 6)
+        begin, due = steps[0], [step for step in steps if step % every == 0] or [steps[-1]]
+        for step in due:
+            expected[step] = sum(losses[begin - 1 : step]) / (step - begin + 1)
+            begin, last[epoch] = step + 1, expected[step]
+    assert recorded == pytest.approx(expected, rel=1e-5)
+    assert shown == pytest.approx(list(last.values()), rel=1e-5)
+
+
+@pytest.mark.parametrize("own_loader", [False, True], ids=["backlit", "DataLoader"])
+@pytest.mark.parametrize("limit", [1.0, 6])
+@pytest.mark.filterwarnings(SHORT_EPOCH)
+def test_an_optimizer_step_follows_the_mean_gradient_of_its_samples(own_loader: bool, limit: float) -> None:
+    size = 66 if own_loader else 63  # batches of another loader than ours have to be equally large
+    data = PointsDataModule(train_size=size, batch_size=6, passes_per_epoch=1)
+    data.setup("fit")
+    model = BinaryClassifier(optimizer=lambda parameters: torch.optim.SGD(parameters, 0.5))
+    plain = BinaryClassifier()
+    plain.load_state_dict(model.state_dict())
+    runner = trainer(max_epochs=1, accumulate_grad_batches=4, limit_train_batches=limit, limit_val_batches=0)
+    if own_loader:
+        points, labels = data.train_set.inputs.float(), data.train_set.targets
+        batches = list(loader(points, labels, 6))
+        runner.fit(model, loader(points, labels, 6), loader(points, labels, 6))
+    else:
+        batches = [(points.float(), labels) for points, labels in data.train_dataloader()]
+        runner.fit(model, datamodule=data)
+    batches = batches[: 6 if limit == 6 else None]
+    optimizer = torch.optim.SGD(plain.parameters(), 0.5)
+    for start in range(0, len(batches), 4):
+        inputs, targets = (torch.cat(part) for part in zip(*batches[start : start + 4], strict=True))
+        optimizer.zero_grad()
+        plain.loss(plain(inputs), targets).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    for name, value in plain.state_dict().items():
+        if name.startswith("net."):
+            assert torch.allclose(model.state_dict()[name], value, atol=1e-6), name
 
 
 @pytest.mark.parametrize("bad_step", [1, 7, 12])

@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,84 @@ def rates(config: dict[str, object], made: torch.optim.Optimizer, steps: int) ->
         made.step()
         scheduler.step()
     return found
+
+
+TORCHS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[..., Any]]] = {
+    "cosine": (
+        lambda made, steps: schedulers.cosine(made, steps, min_lr=0.01),
+        lambda made, steps: torch.optim.lr_scheduler.CosineAnnealingLR(made, steps, eta_min=0.01),
+    ),
+    "one_cycle": (
+        lambda made, steps: schedulers.one_cycle(made, steps, warmup_fraction=0.37, div_factor=10),
+        lambda made, steps: torch.optim.lr_scheduler.OneCycleLR(
+            made, 0.2, total_steps=steps, pct_start=0.37, div_factor=10, cycle_momentum=False
+        ),
+    ),
+    "step": (
+        lambda made, steps: schedulers.step(made, steps, drops=3, gamma=0.3),
+        lambda made, steps: torch.optim.lr_scheduler.MultiStepLR(
+            made, [steps // 4, steps * 2 // 4, steps * 3 // 4], gamma=0.3
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TORCHS)
+@pytest.mark.parametrize("steps", [2, 7, 100])
+def test_rates_are_those_of_torchs_own_schedulers(name: str, steps: int) -> None:
+    ours, theirs = TORCHS[name]
+    made, reference = optimizer(), optimizer()
+    found = rates(ours(made, steps), made, steps)
+    expected = rates({"scheduler": theirs(reference, steps)}, reference, steps)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", TORCHS)
+@pytest.mark.parametrize(("before", "done", "after"), [(40, 40, 100), (40, 13, 100), (100, 13, 40)])
+def test_a_schedule_of_another_length_is_that_of_the_new_length_from_there_on(
+    name: str, before: int, done: int, after: int
+) -> None:
+    make, _ = TORCHS[name]
+    made, whole, resumed = optimizer(), optimizer(), optimizer()
+    expected = rates(make(whole, after), whole, after)
+    first = make(made, before)
+    rates(first, made, done)
+    second = make(resumed, after)
+    resumed.load_state_dict(made.state_dict())  # as Lightning does: the optimizer first, with its last rate
+    second["scheduler"].load_state_dict(first["scheduler"].state_dict())
+    assert rates(second, resumed, after - done) == expected[done:]
+    third = make(optimizer(), before)
+    third["scheduler"].load_state_dict(first["scheduler"].state_dict())
+    third["scheduler"].set_total_steps(after)  # when training starts
+    assert third["scheduler"].get_last_lr()[0] == (expected[done:] or expected)[0]
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_the_rate_stays_after_the_last_step(name: str) -> None:
+    made = optimizer()
+    found = rates(TORCHS[name][0](made, 20), made, 60)
+    assert len(set(found[20:])) == 1
+    assert found[20] <= found[19]
+
+
+@pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 1])
+@pytest.mark.parametrize("steps", [1, 2, 10])
+def test_one_cycle_suits_any_length(fraction: float, steps: int) -> None:
+    made = optimizer()
+    found = rates(schedulers.one_cycle(made, steps, warmup_fraction=fraction), made, steps)
+    assert max(found) <= 0.2 + 1e-12
+    assert min(found) > 0
+
+
+def test_one_cycle_keeps_the_momentum_of_the_config() -> None:
+    made = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.2, momentum=0.3)
+    rates(schedulers.one_cycle(made, 20), made, 10)
+    assert made.param_groups[0]["momentum"] == 0.3
+
+
+def test_a_warmup_fraction_out_of_range_is_rejected() -> None:
+    with pytest.raises(ValueError, match=r"^warmup_fraction must be in \[0, 1\], got 2$"):
+        schedulers.one_cycle(optimizer(), 10, warmup_fraction=2)
 
 
 def test_cosine_follows_half_a_cosine() -> None:

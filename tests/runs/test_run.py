@@ -64,6 +64,15 @@ def test_the_best_record_is_the_first_of_equal_finite_ones() -> None:
     assert best_row([{"a": -math.inf}], "a", "min") is None
 
 
+@pytest.mark.parametrize(("metric", "loss"), [("val/acc", "val/loss"), ("val_acc", "val_loss"), ("acc", "loss")])
+def test_of_equal_values_the_lowest_loss_is_best_and_then_the_first(metric: str, loss: str) -> None:
+    rows = [{metric: 0.9}, {metric: 0.9, loss: math.nan}, {metric: 0.9, loss: 0.3}, {metric: 0.9, loss: 0.2}]
+    rows += [{metric: 0.9, loss: 0.2}, {metric: 0.8, loss: 0.1}]
+    assert best_row(rows, metric, "max") is rows[3]
+    assert best_row(rows[:2], metric, "max") is rows[0]
+    assert best_row(rows, metric, "min") is rows[5]
+
+
 def test_best_is_the_same_in_the_csv_in_metrics_json_and_in_the_checkpoint(images_run: Path) -> None:
     curve = [value for _, value in csv_curve(images_run, "val/acc")]
     run = Run.read(images_run)
@@ -72,7 +81,7 @@ def test_best_is_the_same_in_the_csv_in_metrics_json_and_in_the_checkpoint(image
     assert run.best == (max(curve), curve.index(max(curve)) + 1)
     assert run.optimized == saved_metrics(images_run)["val/acc_best"] == max(curve)
     best = torch.load(images_run / "checkpoints" / "best.ckpt", weights_only=True)
-    (state,) = [state for name, state in best["callbacks"].items() if name.startswith("ModelCheckpoint")]
+    (state,) = [state for name, state in best["callbacks"].items() if name.startswith("BestCheckpoint")]
     assert state["best_model_score"].item() == pytest.approx(max(curve), rel=1e-6)
     assert best["epoch"] == curve.index(max(curve))
 

@@ -188,10 +188,11 @@ def test_a_resumed_run_removes_nothing_that_its_checkpoint_names(
     if version is not None:
         content |= {"pytorch-lightning_version": version, "checkpoint_callback_best_model_path": path}
     # A user's own callback of the same kind gets the same state.
-    callback = ModelCheckpoint(checkpoints, monitor="val/acc", save_last=True)
+    callback = ModelCheckpoint(checkpoints, monitor="val/acc", mode="max", save_last=True)
     content["callbacks"][callback.state_key] = state
     torch.save(content, last)
-    own = "_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: val/acc, save_last: true, filename: mine"
+    own = "_target_: lightning.pytorch.callbacks.ModelCheckpoint, monitor: val/acc, mode: max, save_last: true"
+    own += ", filename: mine"
     mine = f"+callbacks.mine={{{own}, dirpath: '{checkpoints}'}}"
     config = compose_config(*QUICK, "trainer.max_epochs=3", "logger=csv", f"ckpt_path={last}", mine)
     try:

@@ -24,8 +24,8 @@ from tests.helpers.runs import assert_same_run, change_record, read_record
 POINTS = ["experiment=points", "data.batch_size=10", "model.dropout=0.1", "model.hidden_sizes=[16]", "scheduler=cosine"]
 POINTS += ["data.passes_per_epoch=30", "trainer.max_epochs=3", "trainer.val_check_interval=100"]
 POINTS += ["trainer.log_every_n_steps=30"]
-# The best that a falling loss can be is its first value, so the rate is halved after every further epoch.
-PLATEAU = [*POINTS, "scheduler=plateau", "scheduler.mode=max", "scheduler.patience=0", "scheduler.factor=0.5"]
+# The accuracy does not improve in every epoch; the rate is halved after each in which it does not.
+PLATEAU = [*POINTS, "scheduler=plateau", "scheduler.monitor=val/acc", "scheduler.patience=0", "scheduler.factor=0.5"]
 FULL_MNIST = ["experiment=mnist_mlp", "model.dropout=0.1", "data.augmentation={degrees: 10}", "trainer.max_epochs=2"]
 IMAGES = ["model.dropout=0.1", "data.augmentation={degrees: 10}", "optimizer.lr=0.01", "trainer.max_epochs=4"]
 TWO_PROCESSES = ["trainer=ddp_cpu", *POINTS, "process_timeout=60"]

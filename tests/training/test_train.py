@@ -11,12 +11,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from backlit.data import PointsDataModule
 from backlit.evaluate import evaluate
 from backlit.runs.files import new_directory
+from backlit.runs.run import read_rows
 from backlit.training.train import train
 from tests.conftest import Compose
 from tests.helpers.commands import QUICK
-from tests.helpers.networks import SimpleNN
+from tests.helpers.networks import SimpleNet, SimpleNN
 from tests.helpers.runs import csv_curve, only_run, read_record, saved_metrics
 
 REFERENCE = Path(__file__).parents[2] / "benchmarks" / "reference"
@@ -125,18 +127,19 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
 
 
 @pytest.mark.slow
-def test_evaluate_returns_the_metrics_of_the_run(images_run: Path, composed: Compose) -> None:
+def test_evaluate_returns_the_metrics_of_the_run(points_run: Path, composed: Compose) -> None:
     found = evaluate(composed("run=latest", "trainer.accelerator=cpu", config_name="evaluate"))
-    assert found == {name: value for name, value in saved_metrics(images_run).items() if name.startswith("test/")}
+    assert found == {name: value for name, value in saved_metrics(points_run).items() if name.startswith("test/")}
     assert len(found) >= 2
 
 
 def test_the_tested_weights_are_the_best_by_validation(tiny_mnist: list[str], composed: Compose) -> None:
     train(composed(*tiny_mnist, "callbacks=none", "optimizer.lr=0.02", "trainer.max_epochs=6", "logger=csv"))
     run = only_run("mnist_mlp")
-    values = [value for _, value in csv_curve(run, "val/acc")]
+    accuracies, losses = ([value for _, value in csv_curve(run, f"val/{name}")] for name in ("acc", "loss"))
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["epoch"] == values.index(max(values))
+    # Of equal accuracies, the one with the lowest loss.
+    assert best["epoch"] == max(range(6), key=lambda epoch: (accuracies[epoch], -losses[epoch]))
     exported = torch.load(run / "weights.pth", weights_only=True)
     assert all(torch.equal(best["state_dict"][f"net.{name}"], value) for name, value in exported.items())
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 5
@@ -155,12 +158,43 @@ def test_without_validation_the_last_weights_are_tested_and_the_log_says_so(
     assert not any(name.startswith("val/") for name in metrics)
 
 
-def test_a_training_starts_from_the_checkpoint_of_another_run(images_run: Path, composed: Compose) -> None:
-    checkpoint = images_run / "checkpoints" / "last.ckpt"
-    more = new_directory(Path("more"))
-    overrides = [argument for argument in read_record(images_run)["arguments"] if "histograms" not in argument]
-    train(composed(*overrides, "callbacks=none", f"ckpt_path={checkpoint}", "trainer.max_epochs=3"), more)
-    assert [step for step, _ in csv_curve(more, "val/acc")] == [45]
+@pytest.mark.parametrize("precision", ["32-true", "64-true"])
+@pytest.mark.parametrize("only_weights", [False, True])
+def test_a_new_run_starts_with_the_weights_of_another_and_is_otherwise_what_its_config_says(
+    only_weights: bool, precision: str, composed: Compose
+) -> None:
+    first, second = new_directory(Path("first")), new_directory(Path("second"))
+    overrides = [*QUICK, "test=false", "logger=csv", "data.batch_size=30", f"trainer.precision={precision}"]
+    train(composed(*overrides, "scheduler=cosine", "trainer.max_epochs=3"), first)
+    checkpoint = first / "checkpoints" / "last.ckpt"
+    state = torch.load(checkpoint, weights_only=True)["state_dict"]
+    if only_weights:
+        checkpoint = Path("weights.ckpt")
+        torch.save({"state_dict": state}, checkpoint)
+    # Another optimizer, and fewer epochs than the checkpoint has.
+    new = ["optimizer=adam", "optimizer.lr=0.02", "seed=7", "trainer.log_every_n_steps=1", "trainer.max_epochs=1"]
+    train(composed(*overrides, *new, f"ckpt_path={checkpoint}"), second)
+    rows = read_rows(second / "metrics.csv")
+    assert {row["lr"] for row in rows if "lr" in row} == {0.02}
+    assert [row["step"] for row in rows if "lr" in row] == list(range(1, 68))
+    assert {row["epoch"] for row in rows} == {0}
+    assert [row["val/loss_best"] == row["val/loss"] for row in rows if "val/loss" in row] == [True]
+    record = read_record(second)
+    assert (record["first_step"], record["planned_steps"]) == (0, 67)
+
+    # The first epoch of plain PyTorch: these weights, Adam, batches in the order of the new seed.
+    data = PointsDataModule(seed=7, batch_size=30, passes_per_epoch=20)
+    data.setup("fit")
+    dtype = torch.float64 if precision == "64-true" else torch.float32
+    net = SimpleNet().to(dtype)
+    net.load_state_dict({name.removeprefix("net."): state[name] for name in state if name.startswith("net.")})
+    optimizer = torch.optim.Adam(net.parameters(), 0.02)
+    for points, labels in data.train_dataloader():
+        optimizer.zero_grad()
+        torch.nn.functional.binary_cross_entropy(net(points.to(dtype)).squeeze(1), labels.to(dtype)).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    for name, value in torch.load(second / "weights.pth", weights_only=True).items():
+        assert torch.allclose(value, net.state_dict()[name], atol=1e-5), name
 
 
 def test_a_checkpoint_can_be_tested_alone(images_run: Path, composed: Compose) -> None:

@@ -12,6 +12,7 @@ from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningDataModule, LightningModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import loggers as lightning_loggers
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -57,7 +58,10 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
 
     data = make("data", lambda: instantiate(cfg.data, _convert_="all"))
     model = make("model", lambda: _build_model(cfg))
-    callbacks = [make(f"callbacks.{n}", partial(instantiate, c, _convert_="all")) for n, c in cfg.callbacks.items()]
+    callbacks = [
+        make(f"callbacks.{name}", partial(_build_callback, node, last_path.parent / str(name)))
+        for name, node in cfg.callbacks.items()
+    ]
     loggers = [make(f"logger.{name}", partial(_build_logger, node, steps_done)) for name, node in cfg.logger.items()]
     components = Components(
         datamodule=data,
@@ -119,6 +123,14 @@ def _build_model(cfg: DictConfig) -> LightningModule:
     assert make_model is not None
     model: LightningModule = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
     return model
+
+
+def _build_callback(node: DictConfig, directory: Path) -> Callback:
+    """Return a callback; a ModelCheckpoint without a directory gets one, where no other writes checkpoints."""
+    callback: Callback = instantiate(node, _convert_="all")
+    if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+        callback.dirpath = str(directory)
+    return callback
 
 
 def _build_logger(node: DictConfig, steps_done: int | None) -> Logger:

@@ -78,8 +78,8 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
         yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
     if not isinstance(plain["process_timeout"], int | float) or not plain["process_timeout"] > 0:
         yield f"process_timeout must be > 0 (seconds), got {plain['process_timeout']!r}"
-    if plain["optimized_mode"] not in ("min", "max"):
-        yield f"optimized_mode must be one of min, max, got {plain['optimized_mode']!r}"
+    if plain["optimized_mode"] not in ("min", "max", None):
+        yield f"optimized_mode must be one of min, max or null, got {plain['optimized_mode']!r}"
     if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
     if plain["ckpt_path"] is not None and not Path(plain["ckpt_path"]).is_file():
@@ -118,12 +118,13 @@ def check_built(
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
     if model is not None and checkpoint is not None:
-        yield from _check_checkpoint(checkpoint, model, trains=config["train"])
+        resumes = config["train"] and checkpoint.steps_in(Path(config["output_dir"])) is not None
+        yield from _check_checkpoint(checkpoint, model, resumes=resumes)
 
 
-def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, trains: bool) -> Iterator[str]:
-    """Yield a line if a checkpoint is not of this model, or has not all that training resumes from."""
-    if trains and not {"global_step", "loops", "optimizer_states"} <= checkpoint.content.keys():
+def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, resumes: bool) -> Iterator[str]:
+    """Yield a line if a checkpoint is not of this model, or has not all that a run resumes from."""
+    if resumes and not {"global_step", "loops", "optimizer_states"} <= checkpoint.content.keys():
         yield f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}, which has weights alone"
     elif problem := find_mismatch(model, checkpoint.content["state_dict"]):
         yield f"ckpt_path must fit the model: {problem} ({checkpoint.path})"
@@ -137,6 +138,8 @@ def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_e
         checkpoint: What the checkpoint holds.
         is_extension: Whether the run is completed, so that something must be left to train.
     """
+    if "loops" not in checkpoint:
+        return  # `check_built` reports that it has weights alone
     try:
         epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
         limits = (

@@ -38,6 +38,20 @@ def resolve_n_jobs(n_jobs: int) -> int:
     return n_jobs if n_jobs > 0 else cpu_threads()
 
 
+def search_direction(metric: str, mode: str | None) -> str:
+    """Return the direction in which Optuna searches: that of `mode`, or, where it is None, of the metric's usual name.
+
+    Raises:
+        ValueError: If `mode` is None and the name does not say it: a search begins before any module is built.
+    """
+    from backlit.models.metric_mode import usual_mode  # imports torch, which only a search needs so early
+
+    direction = mode or usual_mode(metric)
+    if direction is None:
+        raise ValueError(f"optimized_mode must be min or max for a search by {metric}, got null")
+    return f"{direction}imize"
+
+
 def offer_run_data(node: dict[str, Any], precision: str) -> None:
     """Make a run's own data the option ``data=of_run``, and its precision the default, for conf/evaluate.yaml.
 
@@ -50,4 +64,5 @@ def offer_run_data(node: dict[str, Any], precision: str) -> None:
 OmegaConf.register_new_resolver("backlit.job_name", job_name, replace=True)
 OmegaConf.register_new_resolver("backlit.around", values_around, replace=True)
 OmegaConf.register_new_resolver("backlit.at_once", resolve_n_jobs, replace=True)
+OmegaConf.register_new_resolver("backlit.direction", search_direction, replace=True)
 offer_run_data({}, "32-true")

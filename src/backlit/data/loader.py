@@ -34,7 +34,8 @@ class BatchLoader:
         train: Make batches of exactly `batch_size`, except for the last of the epoch. Otherwise make the same number of
             batches in all processes, of sizes as equal as possible.
         shuffle: Use a new order every epoch.
-        passes: How often one epoch presents every sample.
+        passes: How often one epoch presents every sample. Each pass is a permutation of its own; a batch may have the
+            end of one and the beginning of the next.
         seed: Seeds the order.
         epoch: Returns the number of the epoch; None to count iterations as epochs.
         rank: The number of this process.
@@ -102,19 +103,21 @@ class BatchLoader:
         It is 1 except for the last batch of an epoch, if that does not divide evenly. Gradients multiplied by it and
         averaged over the processes equal those of the whole batch.
         """
-        size = self.batch_size
-        if batch_idx == len(self) - 1:
-            size = self._size - batch_idx * self.batch_size
+        size = self.samples(batch_idx, batch_idx + 1)
         return len(range(self.rank, size, self.world_size)) * self.world_size / size
+
+    def samples(self, start: int, stop: int) -> int:
+        """Return the number of samples in the training batches `start` to `stop` - 1, over all processes together."""
+        return min(stop * self.batch_size, self._size) - start * self.batch_size
 
     def _indices(self, epoch: int) -> list[Tensor]:
         """Return the indices of this process's part of every batch of the epoch."""
         if self.shuffle:
             generator = torch.Generator().manual_seed(mix_seeds(self.seed, epoch))
-            order = torch.randperm(self._size, generator=generator)
+            orders = [torch.randperm(len(self.data), generator=generator) for _ in range(self.passes)]
         else:
-            order = torch.arange(self._size)
-        order = (order % len(self.data))[self.rank :: self.world_size].to(self.data.targets.device)
+            orders = [torch.arange(len(self.data))] * self.passes
+        order = torch.cat(orders)[self.rank :: self.world_size].to(self.data.targets.device)
         if not self.train:
             return list(order.tensor_split(len(self)))
         parts = list(torch.split(order, self.batch_size // self.world_size))

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.aggregation import MaxMetric, MinMetric
 
+from backlit.data.loader import BatchLoader
 from backlit.models.divergence import finite_losses
 
 Stage = Literal["train", "val", "test"]
@@ -24,8 +25,8 @@ class Classifier(lightning.LightningModule):
     Logits, targets and loss of each step are kept, and the metrics are updated once at the end of the epoch, since a
     torchmetrics update per step would cost more than the step. The module records
 
-    - ``train/loss`` every ``trainer.log_every_n_steps`` optimizer steps: the mean over the steps since the last
-      record; and ``lr``;
+    - ``train/loss`` every ``trainer.log_every_n_steps`` optimizer steps, and at the end of an epoch that has fewer: the
+      mean over the epoch's steps since the last record; and ``lr``;
     - ``train/loss_epoch`` and ``train/acc`` every epoch;
     - ``val/…`` and ``test/…``: loss, acc, f1, auroc, ece; and the best so far: ``val/acc_best``, ``val/loss_best``.
 
@@ -96,17 +97,33 @@ class Classifier(lightning.LightningModule):
         return loss
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Return the weighted mean loss of a batch, shape ``()``; its mean over processes is that of all samples."""
+        """Return the weighted mean loss of a batch, shape ``()``.
+
+        Its mean over processes and accumulated batches is that of all their samples.
+        """
         loss = self._step(batch, "train")
+        loader = self.trainer.train_dataloader
         if self.trainer.world_size > 1:
-            batch_weight = getattr(self.trainer.train_dataloader, "weight", None)
-            weight = 1 if batch_weight is None else batch_weight(batch_idx)
+            weight = loader.weight(batch_idx) if isinstance(loader, BatchLoader) else 1
             if weight == 0:  # this process has no sample left; the batch keeps it in sync with the others
                 kept, logits, targets = self._steps["train"].pop()
                 self._steps["train"].append((kept, logits[:0], targets[:0]))
             loss = loss * weight
         self._losses_since_record.append(loss.detach())
-        return loss
+        return loss if self.trainer.accumulate_grad_batches == 1 else loss * self._share_of_step(loader, batch_idx)
+
+    def _share_of_step(self, loader: Any, batch_idx: int) -> float:
+        """Return the fraction of an optimizer step's samples that a batch has, times ``accumulate_grad_batches``.
+
+        Lightning divides every loss by ``accumulate_grad_batches``, though the last step of an epoch may have fewer
+        batches, and its last batch fewer samples. Batches of another loader than ours count as equally large.
+        """
+        every = self.trainer.accumulate_grad_batches
+        start = batch_idx - batch_idx % every
+        stop = int(min(start + every, self.trainer.num_training_batches))
+        if not isinstance(loader, BatchLoader):
+            return every / (stop - start)
+        return every * loader.samples(batch_idx, batch_idx + 1) / loader.samples(start, stop)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Keep logits, targets and loss for the metrics."""
@@ -117,8 +134,9 @@ class Classifier(lightning.LightningModule):
         self._step(batch, "test")
 
     def configure_callbacks(self) -> list[lightning.Callback]:
-        """Return the callback that records; it runs before those that save, so that checkpoints include their step."""
-        return [_Recorder()]
+        """Return the callback that records, unless the Trainer has one; it runs before those that save."""
+        has_one = any(isinstance(callback, Recorder) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
+        return [] if has_one else [Recorder()]
 
     def record_step(self) -> None:
         """Record the training loss every ``log_every_n_steps`` optimizer steps."""
@@ -126,15 +144,27 @@ class Classifier(lightning.LightningModule):
         # While gradients accumulate, several batches see the same global_step: only the first may record.
         if every and step % every == 0 and step != self._recorded_at:
             self._recorded_at = step
-            losses = finite_losses(self, "train/loss", self._losses_since_record)
-            self._losses_since_record.clear()
-            loss = self.trainer.strategy.reduce(losses.mean(), reduce_op="mean")
-            assert isinstance(loss, Tensor)
-            self._record({"train/loss": loss}, lr=float(self.trainer.optimizers[0].param_groups[0]["lr"]))
+            self._record(self._loss_since_record(), lr=self._rate())
 
     def record_epoch(self) -> None:
-        """Record the epoch's mean loss and its accuracy."""
-        self._record(self._measure("train"))
+        """Record the epoch's mean loss and its accuracy; and the training loss, if no step of the epoch did."""
+        unrecorded = len(self._losses_since_record) == len(self._steps["train"])
+        if unrecorded and self._losses_since_record and self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self._record(self._loss_since_record() | self._measure("train"), lr=self._rate())
+        else:
+            self._record(self._measure("train"))
+        self._losses_since_record.clear()  # they are part of the epoch's mean; the next epoch's record is of its own
+
+    def _loss_since_record(self) -> dict[str, Tensor]:
+        """Return the mean loss of the training steps since the last record, over all processes."""
+        losses = finite_losses(self, "train/loss", self._losses_since_record)
+        self._losses_since_record.clear()
+        loss = self.trainer.strategy.reduce(losses.mean(), reduce_op="mean")
+        assert isinstance(loss, Tensor)
+        return {"train/loss": loss}
+
+    def _rate(self) -> float:
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
 
     def metric_state(self) -> dict[str, Any]:
         """Return the training steps that are not recorded yet, as plain data for a checkpoint."""
@@ -220,11 +250,16 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps)}
 
 
-class _Recorder(lightning.Callback):
-    """Makes a `Classifier` record before callbacks save; Lightning calls a module's own hooks after all callbacks."""
+class Recorder(lightning.Callback):
+    """Makes a `Classifier` record before callbacks save; Lightning calls a module's own hooks after all callbacks.
+
+    As the first callback of a Trainer it also records before the others show an epoch's metrics.
+    """
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Record a step."""
         pl_module.record_step()
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Record an epoch."""
         pl_module.record_epoch()

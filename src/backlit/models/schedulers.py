@@ -3,14 +3,64 @@
 They start from the optimizer's ``lr``; their argument is the number of optimizer steps of the whole training.
 """
 
+import bisect
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
+
+from backlit.models.metric_mode import usual_mode
+
+
+class Schedule(lr_scheduler.LRScheduler):
+    """A learning rate that depends on nothing but the step and the number of steps.
+
+    A training that is resumed to become longer, or shorter, has the rates of its new length from there on. After the
+    last step the rate stays.
+
+    Args:
+        optimizer: Each of its parameter groups has its own ``lr``.
+        total_steps: The number of optimizer steps of the whole training.
+        rate: Returns the learning rate from the group's ``lr``, the number of steps taken, and `total_steps`.
+    """
+
+    def __init__(self, optimizer: Optimizer, total_steps: int, rate: Callable[[float, int, int], float]) -> None:
+        self.total_steps = total_steps
+        self.rate = rate
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float | Tensor]:
+        """Return the learning rate of each parameter group for the next step."""
+        step = min(self.last_epoch, self.total_steps)
+        return [self.rate(float(lr), step, self.total_steps) for lr in self.base_lrs]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the number of steps taken."""
+        return {"last_epoch": self.last_epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue after the steps of a state, with the rates of `total_steps`."""
+        self.last_epoch = state_dict["last_epoch"]
+        self.set_total_steps(self.total_steps)
+
+    def set_total_steps(self, total_steps: int) -> None:
+        """Change the length of the training, and so the learning rate of the next step."""
+        self.total_steps = total_steps
+        self._last_lr = self.get_lr()
+        for group, lr in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = lr
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> dict[str, Any]:
     """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
-    return _each_step(lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=min_lr))
+    return _each_step(Schedule(optimizer, total_steps, partial(_cosine_rate, min_lr=min_lr)))
+
+
+def _cosine_rate(lr: float, step: int, total_steps: int, *, min_lr: float) -> float:
+    return _half_cosine(lr, min_lr, step / total_steps)
 
 
 def one_cycle(
@@ -18,15 +68,29 @@ def one_cycle(
 ) -> dict[str, Any]:
     """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
 
+    The rates are those of `torch.optim.lr_scheduler.OneCycleLR`; momentum and betas stay as the optimizer has them.
+
     Raises:
         ValueError: If `warmup_fraction` is not in [0, 1].
     """
-    peak = [group["lr"] for group in optimizer.param_groups]
-    return _each_step(
-        lr_scheduler.OneCycleLR(
-            optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup_fraction, div_factor=div_factor
-        )
-    )
+    if not 0 <= warmup_fraction <= 1:
+        raise ValueError(f"warmup_fraction must be in [0, 1], got {warmup_fraction}")
+    rate = partial(_one_cycle_rate, warmup_fraction=warmup_fraction, div_factor=div_factor)
+    return _each_step(Schedule(optimizer, total_steps, rate))
+
+
+def _one_cycle_rate(lr: float, step: int, total_steps: int, *, warmup_fraction: float, div_factor: float) -> float:
+    first = lr / div_factor
+    peak, end = warmup_fraction * total_steps - 1, total_steps - 1
+    step = min(step, end)
+    if step < peak:
+        return _half_cosine(first, lr, step / peak)
+    return _half_cosine(lr, first / 1e4, (step - peak) / (end - peak) if end > peak else 0.0)
+
+
+def _half_cosine(start: float, end: float, fraction: float) -> float:
+    """Return the value between `start` and `end` at a fraction of the way."""
+    return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float = 0.1) -> dict[str, Any]:
@@ -37,8 +101,12 @@ def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float
     """
     if drops < 0:
         raise ValueError(f"drops must be >= 0, got {drops}")
-    milestones = [total_steps * (i + 1) // (drops + 1) for i in range(drops)]
-    return _each_step(lr_scheduler.MultiStepLR(optimizer, milestones, gamma=gamma))
+    return _each_step(Schedule(optimizer, total_steps, partial(_step_rate, drops=drops, gamma=gamma)))
+
+
+def _step_rate(lr: float, step: int, total_steps: int, *, drops: int, gamma: float) -> float:
+    points = [total_steps * (i + 1) // (drops + 1) for i in range(drops)]
+    return lr * gamma ** bisect.bisect_right(points, step)
 
 
 def plateau(
@@ -46,11 +114,18 @@ def plateau(
     total_steps: int,
     *,
     monitor: str = "val/loss",
-    mode: Literal["min", "max"] = "min",
+    mode: Literal["min", "max"] | None = None,
     factor: float = 0.1,
     patience: int = 2,
 ) -> dict[str, Any]:
-    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs."""
+    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs.
+
+    Raises:
+        ValueError: If `mode` is None and the name of `monitor` does not say which of its values are better.
+    """
+    mode = mode or usual_mode(monitor)
+    if mode is None:
+        raise ValueError(f"mode must be min or max for monitor={monitor}, got null")
     plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
     return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
 

@@ -41,7 +41,7 @@ class Checkpoint:
     def steps_in(self, run_dir: Path) -> int | None:
         """Return the optimizer steps that the run in a directory has taken; None if the checkpoint is another run's."""
         is_own = self.path.parent.resolve() == (run_dir / "checkpoints").resolve()
-        return self.content.get("global_step") if is_own else None
+        return self.content.get("global_step", 0) if is_own else None
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

@@ -53,7 +53,8 @@ def find_run(run: str | Path, checkpoint: str | None = None, outputs: str = "out
     file = None
     if directory.is_file():
         file = directory
-        directory = directory.resolve().parent.parent
+        above = [path for path in file.resolve().parents if (path / ".hydra" / "config.yaml").is_file()]
+        directory = above[0] if above else file.resolve().parent.parent
         if checkpoint is not None:
             raise ValueError(f"checkpoint must be null when run is a file, got {checkpoint} and {run}")
     if not (directory / ".hydra" / "config.yaml").is_file():

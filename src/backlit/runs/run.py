@@ -4,6 +4,7 @@ import csv
 import functools
 import json
 import math
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,9 +34,10 @@ def read_rows(path: Path) -> list[dict[str, float]]:
 
 
 def best_row(rows: Iterable[Mapping[str, float]], metric: str, mode: str) -> Mapping[str, float] | None:
-    """Return the record with the best finite value of a metric, the first of equal ones; None if there is none.
+    """Return the record with the best finite value of a metric; None if there is none.
 
-    This is what *best* means everywhere: in ``metrics.json``, in reports, and for sweepers.
+    Among equal values it is the one with the lowest loss beside the metric (``val/loss`` beside ``val/acc``), and then
+    the first. This is what *best* means everywhere: for ``best.ckpt``, in ``metrics.json``, in reports, for sweepers.
 
     Args:
         rows: Records of ``metrics.csv``, in their order.
@@ -43,8 +45,13 @@ def best_row(rows: Iterable[Mapping[str, float]], metric: str, mode: str) -> Map
         mode: ``min`` or ``max``.
     """
     finite = [row for row in rows if math.isfinite(row.get(metric, math.nan))]
-    choose = min if mode == "min" else max
-    return choose(finite, key=lambda row: row[metric], default=None)
+    loss, sign = re.sub(r"[^/_]+$", "loss", metric), 1 if mode == "min" else -1
+
+    def rank(row: Mapping[str, float]) -> tuple[float, float]:
+        beside = row.get(loss, math.inf)
+        return sign * row[metric], beside if math.isfinite(beside) else math.inf
+
+    return min(finite, key=rank, default=None)
 
 
 @dataclass(frozen=True)

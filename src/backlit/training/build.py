@@ -8,17 +8,22 @@ from typing import Any
 
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
+from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config, check_remaining
+from backlit.config.modes import choose_modes
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
+from backlit.models.classifier import Classifier, Recorder
 from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
 from backlit.runs.run import Run
+from backlit.training.accumulation import PartialAccumulation
+from backlit.training.best_checkpoint import BestCheckpoint
 from backlit.training.last_checkpoint import LastCheckpoint
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
@@ -52,7 +57,7 @@ class RunParts:
     trainer: Trainer
     start: StartOfTraining
     metrics_csv: MetricsCSV | None
-    best: ModelCheckpoint | None
+    best: BestCheckpoint | None
     last: LastCheckpoint | None
     caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
 
@@ -79,7 +84,7 @@ def build_run(
     path = config["ckpt_path"]
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
-    # A run resumes if it trains from a checkpoint of its own.
+    # A run resumes if it trains from a checkpoint of its own; from another run's it takes the weights.
     steps_done = checkpoint.steps_in(run_dir) if checkpoint is not None and config["train"] else None
     is_extension = False
     if checkpoint is not None and steps_done is not None:
@@ -91,6 +96,7 @@ def build_run(
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
     with warnings.catch_warnings(record=True) as caught:
         components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
+        problems += choose_modes(config, components.model, components.callbacks)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
         parts.is_extension = is_extension
         with isolate_rng():
@@ -98,7 +104,23 @@ def build_run(
     if problems:
         raise ConfigError(problems)
     parts.caught_warnings = caught
+    if checkpoint is not None and config["train"] and steps_done is None:
+        _load_weights(parts.model, parts.trainer, checkpoint)
     return parts
+
+
+def _load_weights(model: LightningModule, trainer: Trainer, checkpoint: Checkpoint) -> None:
+    """Let a new run start with the weights of another run's checkpoint, and with nothing else of it.
+
+    The optimizer, its rate, the schedule, the counts of steps and epochs, the best values so far and the random
+    generators are those of the new run's config.
+    """
+    # Lightning converts the model when training starts: float64 weights would pass through float32.
+    trainer.precision_plugin.convert_module(model)
+    model.load_state_dict(checkpoint.content["state_dict"])
+    for module in model.modules():
+        if isinstance(module, Metric):
+            module.reset()
 
 
 def find_problems(cfg: DictConfig, run_dir: Path = Path(), *, is_recorded: bool = False) -> list[str]:
@@ -142,11 +164,11 @@ def _assemble(
         metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done)
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
-            monitored = {"monitor": config["optimized_metric"], "mode": config["optimized_mode"]}
-            best = ModelCheckpoint(run_dir / "checkpoints", "best", **monitored, enable_version_counter=False)
+            best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
     if make_trainer is not None and isinstance(timeout_s, int | float):
+        first: Callback = Recorder() if isinstance(components.model, Classifier) else PartialAccumulation()
         own_callbacks = [callback for callback in (start, best, last) if callback is not None]
         own_loggers = [] if metrics_csv is None else [metrics_csv]
         trainer = collect(
@@ -156,9 +178,9 @@ def _assemble(
                 make_trainer,
                 flags,
                 run_dir=run_dir,
-                callbacks=[*components.callbacks, *own_callbacks],
+                callbacks=[first, *components.callbacks, *own_callbacks],
                 loggers=[*own_loggers, *components.loggers],
-                checkpoint_io=SafeCheckpointIO(checkpoint),
+                checkpoint_io=SafeCheckpointIO(None if config["train"] and steps_done is None else checkpoint),
                 timeout=timedelta(seconds=timeout_s),
                 is_lean=config["lean_loop"],
             ),

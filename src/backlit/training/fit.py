@@ -29,7 +29,7 @@ def fit_and_test(parts: RunParts) -> Results:
 def _fit(parts: RunParts, results: Results) -> str | None:
     """Train, write the results, and return the checkpoint to test; None if there is none."""
     skip_nvml_probe()
-    trainer, start = parts.trainer, parts.config["ckpt_path"]
+    trainer, start = parts.trainer, None if parts.steps_done is None else parts.config["ckpt_path"]
     trainer.fit(parts.model, parts.datamodule, ckpt_path=start, weights_only=True if start else None)
     _add_fit_results(results, parts)
     best, last = _checkpoint_paths(parts)

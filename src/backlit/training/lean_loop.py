@@ -200,7 +200,11 @@ def _implements(instance: object, base: type, name: str) -> bool:
 
 def _calls(callback: Callback, name: str) -> bool:
     """Return whether a step has to call this hook of a callback."""
-    if type(callback) is ModelCheckpoint and name == "on_train_batch_end":
+    if (
+        isinstance(callback, ModelCheckpoint)
+        and name == "on_train_batch_end"
+        and not _implements(callback, ModelCheckpoint, name)
+    ):
         # One that saves by epochs alone returns at once, at every step.
         return callback._every_n_train_steps > 0 or callback._train_time_interval is not None
     return _implements(callback, Callback, name)

@@ -80,6 +80,8 @@ def run(parts: RunParts) -> Results:
         record = parts.start.record = _begin_record(parts)
         if parts.steps_done and parts.trainer.is_global_zero:
             log.info("resumes at step %d: %s", parts.steps_done, shell_path(parts.run_dir))
+        elif parts.config["train"] and parts.config["ckpt_path"] and parts.trainer.is_global_zero:
+            log.info("starts with the weights of %s", shell_path(Path(parts.config["ckpt_path"])))
         try:
             with _supervised(parts):
                 results = _fit_and_test(parts)
