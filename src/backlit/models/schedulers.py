@@ -3,24 +3,40 @@
 They start from the optimizer's ``lr``; their argument is the number of optimizer steps of the whole training.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Lt
 from torch.optim import Optimizer, lr_scheduler
 
+from backlit.arguments import Count, Fraction, NonNegative, PartOf1, check_arguments
 
-def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> dict[str, Any]:
-    """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
+
+def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: NonNegative = 0.0) -> dict[str, Any]:
+    """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts).
+
+    Raises:
+        ValueError: If `min_lr` is negative or above ``lr``.
+    """
+    check_arguments(cosine, locals())
+    lowest = min(group["lr"] for group in optimizer.param_groups)
+    if min_lr > lowest:
+        raise ValueError(f"min_lr must be <= {lowest:.10g} (optimizer.lr), got {min_lr}")
     return _each_step(lr_scheduler.CosineAnnealingLR(optimizer, T_max=total_steps, eta_min=min_lr))
 
 
 def one_cycle(
-    optimizer: Optimizer, total_steps: int, *, warmup_fraction: float = 0.3, div_factor: float = 25.0
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    warmup_fraction: Fraction = 0.3,
+    div_factor: Annotated[float, Ge(1)] = 25.0,
 ) -> dict[str, Any]:
     """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
 
     Raises:
-        ValueError: If `warmup_fraction` is not in [0, 1].
+        ValueError: If `warmup_fraction` is not in [0, 1], or `div_factor` is less than 1.
     """
+    check_arguments(one_cycle, locals())
     peak = [group["lr"] for group in optimizer.param_groups]
     return _each_step(
         lr_scheduler.OneCycleLR(
@@ -29,14 +45,15 @@ def one_cycle(
     )
 
 
-def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float = 0.1) -> dict[str, Any]:
+def step(
+    optimizer: Optimizer, total_steps: int, *, drops: Annotated[int, Ge(0), Le(1000)] = 2, gamma: PartOf1 = 0.1
+) -> dict[str, Any]:
     """Return ``lr`` times `gamma` at each of `drops` points that divide the training evenly.
 
     Raises:
-        ValueError: If `drops` is negative.
+        ValueError: If `drops` is not in [0, 1000], or `gamma` not in (0, 1].
     """
-    if drops < 0:
-        raise ValueError(f"drops must be >= 0, got {drops}")
+    check_arguments(step, locals())
     milestones = [total_steps * (i + 1) // (drops + 1) for i in range(drops)]
     return _each_step(lr_scheduler.MultiStepLR(optimizer, milestones, gamma=gamma))
 
@@ -47,12 +64,17 @@ def plateau(
     *,
     monitor: str = "val/loss",
     mode: Literal["min", "max"] = "min",
-    factor: float = 0.1,
-    patience: int = 2,
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1,
+    patience: Count = 2,
 ) -> dict[str, Any]:
-    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs."""
-    plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
+    """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs.
+
+    Raises:
+        ValueError: If `factor` is not in (0, 1), or `patience` is negative.
+    """
+    check_arguments(plateau, locals())
+    reduction = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
+    return {"scheduler": reduction, "interval": "epoch", "monitor": monitor}
 
 
 def _each_step(scheduler: lr_scheduler.LRScheduler) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config
+from backlit.config.trainer_flags import trainer_flags
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
@@ -70,9 +71,9 @@ def build_run(
     Raises:
         ConfigError: With all that is wrong, a line a problem.
     """
+    config, problems = check_config(cfg, run_dir, is_recorded=is_recorded)
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     cfg.output_dir = str(run_dir)
-    config, problems = check_config(cfg, is_recorded=is_recorded)
     path = config["ckpt_path"]
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
@@ -126,18 +127,18 @@ def _assemble(
 
     Where `problems` is not empty, parts may be missing.
     """
-    flags, start = config["trainer"], StartOfTraining()
+    flags, start = trainer_flags(config["trainer"]), StartOfTraining()
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint
         metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done)
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
-        if validates and config["optimized_mode"] in ("min", "max"):
+        if validates:
             monitored = {"monitor": config["optimized_metric"], "mode": config["optimized_mode"]}
             best = ModelCheckpoint(run_dir / "checkpoints", "best", **monitored, enable_version_counter=False)
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
-    if make_trainer is not None and isinstance(timeout_s, int | float):
+    if make_trainer is not None and not any(line.startswith("trainer.") for line in problems):
         own_callbacks = [callback for callback in (start, best, last) if callback is not None]
         own_loggers = [] if metrics_csv is None else [metrics_csv]
         trainer = collect(
