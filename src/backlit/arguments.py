@@ -119,14 +119,17 @@ def _adapter(hint: Any, is_finite: bool) -> Any:
 
 
 def _describe_problem(name: str, value: Any, hint: Any, errors: list[Any], *, is_finite: bool) -> str:
-    """Return the line for what pydantic has found, about the element of a list if that is what is wrong."""
+    """Return the line for what pydantic has found, about the element of a list or mapping if that is what is wrong."""
     for index in errors[0]["loc"]:
         options = [option for option in _options(hint) if option is not None]
         elements = typing.get_args(_without_range(options[0])[0]) if len(options) == 1 else ()
-        if not elements or not isinstance(index, int) or not isinstance(value, list | tuple) or index >= len(value):
+        if elements and isinstance(value, dict) and index in value:
+            name, value, hint = f"{name}.{index}", value[index], elements[-1]
+        elif elements and isinstance(value, list | tuple) and isinstance(index, int) and index < len(value):
+            hint = elements[index if len(elements) > index and elements[-1] is not Ellipsis else 0]
+            name, value = f"{name}[{index}]", value[index]
+        else:
             break
-        hint = elements[index if len(elements) > index and elements[-1] is not Ellipsis else 0]
-        name, value = f"{name}[{index}]", value[index]
     is_range = any(error["type"] in _RANGE_ERRORS for error in errors)
     return f"{name} must be {describe(hint, is_range=is_range, is_finite=is_finite)}, got {value!r}"
 

@@ -40,8 +40,9 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
     """
     problems = list(check_unread(cfg, [*TRAIN, *_GROUPS, "checkpoint", "hydra"]))
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    if cfg.get("output_dir") not in (None, str(run_dir)):
-        problems.append(f"output_dir must be null, got {cfg.output_dir!r}: hydra.run.dir=... chooses the directory")
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    if (wanted := raw.get("output_dir")) not in (None, str(run_dir)):
+        problems.append(f"output_dir must be null, got {wanted!r}: hydra.run.dir=... chooses the directory")
     cfg.output_dir = str(run_dir)
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
@@ -55,7 +56,9 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
         raise ConfigError(problems)
     found = [*iter_targets(plain, "")]
     problems = [line for path, node in found for line in check_signature(path, node)]
-    problems += [*check_top_level(plain, TRAIN), *_check_integers(plain, "")]
+    problems += check_top_level(plain, TRAIN)
+    at_fault = {line.split(" ")[0] for line in problems}
+    problems += [line for line in _check_integers(plain, "") if line.split(" ")[0] not in at_fault]
     together = list(_check_values(plain)) if not any(line.startswith("trainer.") for line in problems) else []
     if problems:
         raise ConfigError(_without_copies(cfg, [*problems, *together]))
@@ -105,7 +108,7 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     path = plain.get("ckpt_path")
     if plain.get("train") is False and plain.get("test") and path is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
-    if isinstance(path, str) and not Path(path).is_file():
+    if isinstance(path, str) and path and not Path(path).is_file():
         yield f"ckpt_path must be a file, got {path}, which does not exist"
 
 

@@ -40,7 +40,7 @@ def one_cycle(
     peak = [group["lr"] for group in optimizer.param_groups]
     return _each_step(
         lr_scheduler.OneCycleLR(
-            optimizer, max_lr=peak, total_steps=total_steps, pct_start=warmup_fraction, div_factor=div_factor
+            optimizer, max_lr=peak, total_steps=total_steps, pct_start=float(warmup_fraction), div_factor=div_factor
         )
     )
 
