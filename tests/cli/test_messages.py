@@ -26,7 +26,7 @@ EXPECTED = {
     "experiment=points hydra.run.dir=/proc/none": "hydra.run.dir must be a directory that can be",
     "--config-name=nope": "--config-name=nope: no such config in ",
     "optimizer=null": "optimizer=null: optimizer must be one of its options: adam, adamw, rmsprop, sgd\n",
-    "data.seed=${nope}": "Interpolation key 'nope' not found",
+    "data.seed=${nope}": "data.seed: Interpolation key 'nope' not found",
     "trainer=ddp_spawn": "trainer=ddp_spawn: this option is gone; type trainer=ddp, or trainer=ddp_cpu",
     "logger=many": "logger=many: this option is gone; type logger=tensorboard",
     "data.stratified=true": "data.stratified: no such key",
@@ -66,9 +66,9 @@ def test_all_problems_of_a_config_are_reported_a_line_each(call_command: CallCom
     ended = call_command("backlit-train", "optimizer.lr=-1", "data.batch_size=0", "model.dropout=2")
     assert ended.returncode == 2
     assert [line.split(" ")[:2] for line in ended.stderr.splitlines()] == [
-        ["error:", "optimizer.lr"],
         ["error:", "data.batch_size"],
         ["error:", "model.dropout"],
+        ["error:", "optimizer.lr"],
     ]
 
 

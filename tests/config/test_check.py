@@ -15,7 +15,7 @@ BAD = {
     "data.batch_size=0": "data.batch_size must be >= 1, got 0",
     "data.batch_size=1.5": "data.batch_size must be int, got 1.5",
     "data.batch_size=true": "data.batch_size must be int, got True",
-    "data.val_size=60000": "data.val_size must be >= 0 and < 60000 (the training images), got 60000",
+    "data.val_size=60000": "data.val_size must be >= 0 and < 60000, got 60000",
     "data.data_dir=/proc/nothing": "data: /proc/nothing",
     "trainer.max_epochs=0": "trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got 0",
     "trainer.max_epochs=-3": "trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got -3",
@@ -26,7 +26,7 @@ BAD = {
     "trainer.strategy=foo": "trainer: must fit this machine and itself, got accelerator=auto, devices=1, strategy=foo",
     "trainer=ddp_cpu data.batch_size=65": "data.batch_size must be divisible by the number of processes (2), got 65",
     "model.hidden_sizes=128": "model.hidden_sizes must be a list of int, got 128",
-    "model.hidden_sizes=[128,-1]": "model: in_features, hidden_sizes and out_features must be >= 1, got [784,",
+    "model.hidden_sizes=[128,-1]": "model.hidden_sizes[1] must be >= 1, got -1",
     "model.activation=swish": "model.activation must be one of relu, leaky_relu, gelu, silu, tanh, sigmoid, got",
     "model.in_features=100": "model.in_features must be 784 for these data, got 100",
     "model=binary_mlp model.in_features=784": "model must distinguish 10 classes for these data, got one for 2",
@@ -34,11 +34,11 @@ BAD = {
     "+model.depth=3": "model.depth: MulticlassClassifier has no such argument",
     "optimizer._target_=torch.optim.Nope": "optimizer._target_ must be something that can be imported",
     "callbacks.histograms.every_n_steps=0": "callbacks.histograms.every_n_steps must be >= 1, got 0",
-    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler.warmup_fraction must be in [0, 1], got 2",
+    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler.warmup_fraction must be >= 0 and <= 1, got 2",
     "scheduler=plateau data.val_size=0": "scheduler.monitor must be measured, but data.val_size=0, got 'val/loss'",
     "optimized_metric=val/accuracy": "optimized_metric must be one of val/loss, val/acc",
     "optimized_mode=up": "optimized_mode must be one of min, max or null, got 'up'",
-    "seed=-1": "seed must be >= 0 and < 2**32, got -1",
+    "seed=-1": "seed must be >= 0 and < 4294967296, got -1",
     "train=false": "ckpt_path must be a checkpoint when train=false, got null",
     "ckpt_path=nope.ckpt": "ckpt_path must be a file, got nope.ckpt, which does not exist",
     "optimizer.lr=inf": "optimizer.lr must be > 0 and finite, got inf",
@@ -47,10 +47,10 @@ BAD = {
     "train=false test=false": "train or test must be true, got false for both",
     "lean_loop=maybe": "lean_loop must be bool, got 'maybe'",
     "~scheduler": "scheduler is missing; switch it off with scheduler=none where there is such an option",
-    "trainer.profiler=foo": "trainer: When passing string value for the `profiler` parameter of `Trainer`",
-    "checkpoint.every_n_steps=0": "checkpoint.every_n_steps must be > 0 or null, got 0",
+    "trainer.profiler=foo": "trainer.profiler must be one of simple, advanced, pytorch or null, got 'foo'",
+    "checkpoint.every_n_steps=0": "checkpoint.every_n_steps must be >= 1 or null, got 0",
     "checkpoint.every_n_minutes=soon": "checkpoint.every_n_minutes must be float or null, got 'soon'",
-    "process_timeout=0": "process_timeout must be > 0 (seconds), got 0",
+    "process_timeout=0": "process_timeout must be > 0 and finite, got 0",
     "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": (
         "trainer.strategy must start its processes by the command itself, got ddp_fork: trainer=ddp or ddp_cpu"
@@ -63,6 +63,82 @@ BAD = {
     "data.device_resident=maybe": "data.device_resident must be one of auto or bool, got 'maybe'",
     "data.device_resident=true data.num_workers=1": "data.device_resident must be false or auto with num_workers > 0",
     "task_name=null": "task_name must be str, got None",
+    "task_name=''": "task_name must be not empty, got ''",
+    "trainer.accumulate_grad_batches=-1": "trainer.accumulate_grad_batches must be >= 1, got -1",
+    "scheduler=step scheduler.gamma=-1": "scheduler.gamma must be > 0 and <= 1, got -1",
+    "scheduler=cosine scheduler.min_lr=-1": "scheduler.min_lr must be >= 0 and finite, got -1",
+    "scheduler=cosine scheduler.min_lr=1": "scheduler.min_lr must be <= 0.001 (optimizer.lr), got 1",
+    "scheduler=one_cycle scheduler.div_factor=-1": "scheduler.div_factor must be >= 1 and finite, got -1",
+    "trainer.gradient_clip_val=-1": "trainer.gradient_clip_val must be >= 0 and finite or null, got -1",
+    "trainer.gradient_clip_val=nan": "trainer.gradient_clip_val must be >= 0 and finite or null, got nan",
+    "data.std=inf": "data.std must be >= 1e-06 and <= 1000000, got inf",
+    "data.mean=nan": "data.mean must be >= -1000000 and <= 1000000, got nan",
+    "optimizer.weight_decay=nan": "optimizer.weight_decay must be >= 0 and finite, got nan",
+    "optimizer.lr=[0.1]": "optimizer.lr must be float, got [0.1]",
+    "optimizer.betas=[0.9]": "optimizer.betas must be a list of 2 float, got [0.9]",
+    "optimizer.betas=[0.9,1]": "optimizer.betas[1] must be >= 0 and < 1, got 1",
+    "+optimizer.eps=-1": "optimizer.eps must be >= 0 and finite, got -1",
+    "optimizer=sgd optimizer.momentum=-1": "optimizer.momentum must be >= 0 and < 1, got -1",
+    "trainer.limit_train_batches=0": (
+        "trainer.limit_train_batches must be int >= 1 or float > 0 and <= 1 or null, got 0"
+    ),
+    "trainer.limit_train_batches=0.0001": "trainer.limit_train_batches must come to a batch of 860, got 0.0001",
+    "trainer.limit_val_batches=0.1": "trainer.limit_val_batches must come to a batch of 5, got 0.1",
+    "trainer.overfit_batches=0.0001": "trainer.overfit_batches must come to a batch of 860, got 0.0001",
+    "trainer.max_steps=0": "trainer.max_steps must be >= 1 (or -1 for no limit), got 0",
+    "trainer.min_steps=10 trainer.max_steps=5": "trainer.min_steps must be <= trainer.max_steps (5), got 10",
+    "trainer.min_epochs=10": "trainer.min_epochs must be <= trainer.max_epochs (5), got 10",
+    "trainer.max_epochs=null": "trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got null,",
+    "trainer.max_time=soon": "trainer.max_time must be a time > 0, days:hours:minutes:seconds like 00:12:00:00, got",
+    "trainer.max_time=00:00:00:00": "trainer.max_time must be a time > 0, days:hours:minutes:seconds like 00:12:00:00,",
+    "trainer.val_check_interval=0": (
+        "trainer.val_check_interval must be int >= 1 or float > 0 and <= 1 or null, got 0"
+    ),
+    "trainer.val_check_interval=861": "trainer.val_check_interval must be <= 860 (the batches of an epoch), got 861",
+    "trainer.val_check_interval=11 trainer.limit_train_batches=10": (
+        "trainer.val_check_interval must be <= 10 (the batches of an epoch), got 11"
+    ),
+    "trainer.val_check_interval=0.5 trainer.check_val_every_n_epoch=null": (
+        "trainer.val_check_interval must be a number of batches with check_val_every_n_epoch=null, got 0.5"
+    ),
+    "trainer.devices=4294967296": "trainer.devices must be one of -1, auto or >= 1 and <= 10000, got 4294967296",
+    "trainer.log_every_n_steps=9223372036854775808": "trainer.log_every_n_steps must be between -2**63 and 2**63",
+    "data.num_workers=10000": "data.num_workers must be <= ",
+    "data.passes_per_epoch=100000": "data.passes_per_epoch must be <= 2440 (an epoch of 134217728 samples), got 100000",
+    "data.seed=4294967296": "data.seed must be >= 0 and < 4294967296, got 4294967296",
+    "data.augmentation={degrees:nan}": "data.augmentation must be arguments of RandomAffine, got {'degrees': nan}",
+    "model.num_classes=12": "model must distinguish 10 classes for these data, got one for 12",
+    "optimizer._target_=5": "optimizer._target_ must be something that can be imported, got 5",
+    "callbacks.pictures._target_=5": "callbacks.pictures._target_ must be something that can be imported, got 5",
+    "model._target_=torch.optim.Adam": "model._target_ must be a LightningModule, got torch.optim.Adam",
+    "model._target_=torch.optim": "model._target_ must be a class or a function, got 'torch.optim'",
+    "~optimizer._target_": "optimizer._target_ is missing",
+    "~tags": "tags is missing",
+    "~checkpoint": "checkpoint is missing; a run always has a last.ckpt",
+    "checkpoint=null": "checkpoint is missing; a run always has a last.ckpt",
+    "callbacks.histograms=5": "callbacks.histograms must have a _target_, or be null to leave it out, got 5",
+    "+trainer.enable_checkpointing=false": "trainer.enable_checkpointing is set by backlit itself and must not",
+    "+trainer.logger=false": "trainer.logger is set by backlit itself and must not be given: logger=csv writes",
+    "+trainer.callbacks=[]": "trainer.callbacks is set by backlit itself and must not be given: +callbacks.<name>",
+    "+checkpoint.path=x": "checkpoint.path is set by backlit itself and must not be given: hydra.run.dir=...",
+    "scheduler=plateau trainer.check_val_every_n_epoch=2": (
+        "trainer.check_val_every_n_epoch must be 1 with a scheduler that monitors a metric, got 2"
+    ),
+    "scheduler=plateau trainer.limit_val_batches=0": (
+        "scheduler.monitor must be measured, but trainer.limit_val_batches=0, got 'val/loss'"
+    ),
+    "trainer.precision=bf16-mixed trainer.gradient_clip_val=1": (
+        "optimizer.fused must be false with trainer.gradient_clip_val and trainer.precision=bf16-mixed"
+    ),
+    "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val_loss}": (
+        "callbacks.stop.monitor must be one of train/loss, train/loss_epoch, train/acc, val/loss, val/acc"
+    ),
+    "output_dir=x": "output_dir must be null, got 'x': hydra.run.dir=... chooses the directory",
+    "+lr=0.01": "lr: nothing reads this key, did you mean search.lr or optimizer.lr?",
+    "+max_epochs=3": "max_epochs: nothing reads this key, did you mean trainer.max_epochs?",
+    "data.mean=${x}": "data.mean: Interpolation key 'x' not found",
+    "packages=mine": "packages must be a list, got mine: packages=[mine]",
+    "search=null": "search must be a mapping, got None",
 }
 
 
@@ -98,8 +174,28 @@ def test_a_file_that_is_no_checkpoint_is_reported(tmp_path: Path, composed: Comp
         assert line.startswith(f"ckpt_path: {name} ")
 
 
-def test_an_endless_training_needs_another_bound(composed: Compose) -> None:
-    assert find_problems(composed("trainer.max_epochs=-1", "trainer.max_steps=10")) == []
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "trainer.max_epochs=-1 trainer.max_steps=10",
+        "trainer.max_epochs=null trainer.max_steps=10",
+        "trainer.max_epochs=-1 trainer.max_time={minutes:3}",
+        "callbacks.histograms=null logger.tensorboard=null",
+        "~trainer.fast_dev_run",
+        "+rate=0.5 optimizer.lr=${rate}",
+        "trainer.precision=bf16-mixed trainer.gradient_clip_val=1 optimizer.fused=false",
+        "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/loss}",
+        "trainer.val_check_interval=2000 trainer.check_val_every_n_epoch=null",
+        "data.augmentation={degrees:10,translate:[0.1,0.1]}",
+    ],
+)
+def test_what_is_unusual_but_right_is_accepted(overrides: str, composed: Compose) -> None:
+    assert find_problems(composed(*overrides.split(" "))) == []
+
+
+def test_a_wrong_value_that_others_copy_is_one_line(composed: Compose) -> None:
+    (line,) = find_problems(composed("seed=-1"))
+    assert line.startswith("seed must be ")
 
 
 def launched_by_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,7 @@ def test_a_failed_download_names_the_missing_files_and_their_folder(
     [
         ({"val_size": 60_000}, "val_size must be >= 0 and < 60000"),
         ({"val_size": -1}, "val_size must be >= 0"),
-        ({"std": 0.0}, "std must be > 0, got 0.0"),
+        ({"std": 0.0}, "std must be >= 1e-06 and <= 1000000, got 0.0"),
     ],
 )
 def test_a_value_out_of_range_is_named(arguments: dict[str, object], message: str) -> None:

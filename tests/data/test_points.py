@@ -1,3 +1,5 @@
+import math
+
 import numpy
 import pytest
 import torch
@@ -78,12 +80,14 @@ def test_without_validation_there_is_no_loader() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"train_size": 0}, "train_size must be >= 1, got 0"),
+        ({"train_size": 0}, "train_size must be >= 1 and <= 10000000, got 0"),
         ({"weights": [0, 0]}, "weights must be two numbers, not both 0, got"),
-        ({"weights": [1]}, "weights must be two numbers"),
-        ({"test_noise": -1.0}, "test_noise must be >= 0, got -1"),
-        ({"test_noise": float("nan")}, "test_noise must be >= 0, got nan"),
-        ({"label_noise": 0.6}, "label_noise must be in"),
+        ({"weights": [1]}, "weights must be a list of 2 float"),
+        ({"test_noise": -1.0}, "test_noise must be >= 0 and <= 1000000, got -1"),
+        ({"test_noise": math.nan}, "test_noise must be >= 0 and <= 1000000, got nan"),
+        ({"label_noise": 0.6}, "label_noise must be >= 0 and <= 0.5, got 0.6"),
+        ({"offset": math.inf}, "offset must be >= -1000000 and <= 1000000, got inf"),
+        ({"seed": 2**32}, "seed must be >= 0 and < 4294967296"),
         ({"margin": 1.5}, "margin must be >= 0 and <= 1.344"),
         ({"margin": -0.1}, "margin must be >= 0"),
     ],

@@ -69,7 +69,7 @@ def test_initialization_has_the_published_spread(initialization: str, deviation:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hidden_sizes": [0]}, "hidden_sizes and out_features must be >= 1, got"),
+        ({"hidden_sizes": [0]}, r"hidden_sizes\[0\] must be >= 1, got 0"),
         ({"dropout": 1.0}, "dropout must be >= 0 and < 1, got 1.0"),
         ({"activation": "swish"}, "activation must be one of relu, .*, got 'swish'"),
         ({"initialization": "ones"}, "initialization must be one of default, .*, got 'ones'"),

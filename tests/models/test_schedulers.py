@@ -97,7 +97,7 @@ def test_one_cycle_keeps_the_momentum_of_the_config() -> None:
 
 
 def test_a_warmup_fraction_out_of_range_is_rejected() -> None:
-    with pytest.raises(ValueError, match=r"^warmup_fraction must be in \[0, 1\], got 2$"):
+    with pytest.raises(ValueError, match=r"^warmup_fraction must be >= 0 and <= 1, got 2$"):
         schedulers.one_cycle(optimizer(), 10, warmup_fraction=2)
 
 
@@ -128,6 +128,19 @@ def test_plateau_monitors_the_validation_loss() -> None:
     assert (config["monitor"], config["interval"]) == ("val/loss", "epoch")
 
 
-def test_negative_drops_are_rejected() -> None:
-    with pytest.raises(ValueError, match="drops must be >= 0, got -1"):
-        schedulers.step(optimizer(), 10, drops=-1)
+@pytest.mark.parametrize(
+    ("schedule", "arguments", "message"),
+    [
+        (schedulers.step, {"drops": -1}, "drops must be >= 0 and <= 1000, got -1"),
+        (schedulers.step, {"gamma": -1}, "gamma must be > 0 and <= 1, got -1"),
+        (schedulers.cosine, {"min_lr": -1}, "min_lr must be >= 0 and finite, got -1"),
+        (schedulers.cosine, {"min_lr": 0.3}, r"min_lr must be <= 0.2 \(optimizer.lr\), got 0.3"),
+        (schedulers.one_cycle, {"div_factor": 0.5}, "div_factor must be >= 1 and finite, got 0.5"),
+        (schedulers.one_cycle, {"warmup_fraction": 2}, "warmup_fraction must be >= 0 and <= 1, got 2"),
+        (schedulers.plateau, {"factor": 1}, "factor must be > 0 and < 1, got 1"),
+        (schedulers.plateau, {"patience": 0.5}, "patience must be int, got 0.5"),
+    ],
+)
+def test_a_value_out_of_range_is_named(schedule: Any, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        schedule(optimizer(), 10, **arguments)

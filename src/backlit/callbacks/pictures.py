@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from backlit.arguments import PositiveInt, Text, check_arguments
 from backlit.callbacks.tensorboard import tensorboard_writers
 from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
 from backlit.models import Classifier
@@ -39,9 +40,8 @@ class Pictures(Callback):
         ValueError: If `every_n_steps` is less than 1.
     """
 
-    def __init__(self, directory: str, every_n_steps: int | None = None) -> None:
-        if every_n_steps is not None and every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be >= 1 or null, got {every_n_steps}")
+    def __init__(self, directory: Text | Path, every_n_steps: PositiveInt | None = None) -> None:
+        check_arguments(Pictures.__init__, locals())
         self.directory = Path(directory)
         self.every_n_steps = every_n_steps
         self._drawn_at = 0

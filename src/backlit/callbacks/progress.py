@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from backlit.arguments import PositiveInt, check_arguments
+
 log = logging.getLogger(__name__)
 
 
@@ -15,9 +17,13 @@ class ProgressBar(RichProgressBar):
 
     Args:
         refresh_rate: Redraws per second.
+
+    Raises:
+        ValueError: If `refresh_rate` is less than 1.
     """
 
-    def __init__(self, refresh_rate: int = 5) -> None:
+    def __init__(self, refresh_rate: PositiveInt = 5) -> None:
+        check_arguments(ProgressBar.__init__, locals())
         super().__init__(refresh_rate=refresh_rate)
         self._redrawn_at = 0.0
 

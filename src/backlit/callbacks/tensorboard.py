@@ -9,6 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
+from backlit.arguments import PositiveInt, check_arguments
+
 
 def tensorboard_writers(trainer: Trainer) -> list[Any]:
     """Return the trainer's TensorBoard writers in the first process, an empty list in the others.
@@ -30,9 +32,8 @@ class Histograms(Callback):
         ValueError: If `every_n_steps` is less than 1.
     """
 
-    def __init__(self, every_n_steps: int = 1000) -> None:
-        if every_n_steps < 1:
-            raise ValueError(f"every_n_steps must be >= 1, got {every_n_steps}")
+    def __init__(self, every_n_steps: PositiveInt = 1000) -> None:
+        check_arguments(Histograms.__init__, locals())
         self.every_n_steps = every_n_steps
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:

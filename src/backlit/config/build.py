@@ -1,6 +1,5 @@
 """Objects from the nodes of a config, with every reason why one cannot be built."""
 
-import math
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from lightning.pytorch import loggers as lightning_loggers
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
+from torch.optim import Optimizer
 
 from backlit.text import first_line
 
@@ -56,26 +56,31 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
         node = OmegaConf.select(cfg, name)
         return collect(problems, name, maker, keys=node if OmegaConf.is_dict(node) else ())
 
-    data = make("data", lambda: instantiate(cfg.data, _convert_="all"))
+    data = make("data", lambda: _build_part(cfg.data, LightningDataModule))
     model = make("model", lambda: _build_model(cfg))
     callbacks = [
         make(f"callbacks.{name}", partial(_build_callback, node, last_path.parent / str(name)))
         for name, node in cfg.callbacks.items()
+        if node is not None
     ]
-    loggers = [make(f"logger.{name}", partial(_build_logger, node, steps_done)) for name, node in cfg.logger.items()]
+    loggers = [
+        make(f"logger.{name}", partial(_build_logger, node, steps_done))
+        for name, node in cfg.logger.items()
+        if node is not None
+    ]
     components = Components(
         datamodule=data,
         model=model,
         callbacks=[callback for callback in callbacks if callback is not None],
         loggers=[logger for logger in loggers if logger is not None],
-        last_checkpoint=make("checkpoint", lambda: instantiate(cfg.checkpoint, path=last_path)),
+        last_checkpoint=make("checkpoint", lambda: _build_part(cfg.checkpoint, Callback, path=last_path)),
         make_trainer=make("trainer", lambda: build_partial(cfg.trainer)),
     )
     if model is not None:
         make_optimizer, make_scheduler = build_partial(cfg.optimizer), build_partial(cfg.scheduler)
-        if make_optimizer is not None and 0 < cfg.optimizer.get("lr", 1) < math.inf:
+        if make_optimizer is not None:
             # Once for its errors, as the module will when training starts.
-            optimizer = make("optimizer", lambda: make_optimizer(model.parameters()))
+            optimizer = make("optimizer", lambda: _of_kind(make_optimizer(model.parameters()), Optimizer))
             if make_scheduler is not None and optimizer is not None:
                 make("scheduler", lambda: make_scheduler(optimizer, 100))
     return components
@@ -117,17 +122,32 @@ def build_partial(node: DictConfig) -> partial[Any] | None:
     return made
 
 
+def _build_part(node: DictConfig, kind: type[Part], **arguments: Any) -> Part:
+    """Return what a node describes.
+
+    Raises:
+        ValueError: If that is of another kind.
+    """
+    return _of_kind(instantiate(node, _convert_="all", **arguments), kind)
+
+
+def _of_kind(part: object, kind: type[Part]) -> Part:
+    if not isinstance(part, kind):
+        raise ValueError(f"_target_ must be a {kind.__name__}, got {type(part).__module__}.{type(part).__qualname__}")
+    return part
+
+
 def _build_model(cfg: DictConfig) -> LightningModule:
     """Return the module that `cfg.model` describes, with the functions that make its optimizer and scheduler."""
     make_model = build_partial(cfg.model)
     assert make_model is not None
-    model: LightningModule = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
-    return model
+    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
+    return _of_kind(model, LightningModule)
 
 
 def _build_callback(node: DictConfig, directory: Path) -> Callback:
     """Return a callback; a ModelCheckpoint without a directory gets one, where no other writes checkpoints."""
-    callback: Callback = instantiate(node, _convert_="all")
+    callback = _build_part(node, Callback)
     if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
         callback.dirpath = str(directory)
     return callback
@@ -138,5 +158,4 @@ def _build_logger(node: DictConfig, steps_done: int | None) -> Logger:
     kind = get_object(node["_target_"])
     is_tensorboard = isinstance(kind, type) and issubclass(kind, lightning_loggers.TensorBoardLogger)
     more = {"purge_step": steps_done + 1} if is_tensorboard and steps_done is not None else {}
-    logger: Logger = instantiate(node, _convert_="all", **more)
-    return logger
+    return _build_part(node, Logger, **more)  # type: ignore[type-abstract]

@@ -13,95 +13,110 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.config.machine import cpu_cores
 from backlit.config.signature import check_signature
+from backlit.config.top_level import TRAIN, check_top_level, check_unread
+from backlit.config.trainer_flags import check_batches, check_trainer, trainer_flags
 from backlit.config.trust import iter_targets, packages_problem, untrusted_targets
+from backlit.data import InMemoryDataModule
 from backlit.distributed.environment import launcher_environment
 from backlit.errors import ConfigError
 from backlit.models import BinaryClassifier, Classifier
 from backlit.runs.checkpoint import Checkpoint, find_mismatch
 from backlit.runs.files import is_relative_name
+from backlit.text import flatten
 
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
-_TYPES = {
-    "seed": int,
-    "train": bool,
-    "test": bool,
-    "lean_loop": bool,
-    "tags": list,
-    "task_name": str,
-    "optimized_metric": str,
-}
+_MAY_BE_EMPTY = ("scheduler", "callbacks", "logger")
 
 
-def check_config(cfg: DictConfig, *, is_recorded: bool) -> tuple[dict[str, Any], list[str]]:
-    """Return a config as plain data, and what is wrong with its values, a line a problem.
+def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[dict[str, Any], list[str]]:
+    """Return a config as plain data, and what is wrong with its values together, a line a problem.
 
     Args:
         cfg: What ``conf/train.yaml`` composes to.
+        run_dir: The run directory, which the returned config has as its ``output_dir``.
         is_recorded: Whether it comes from a run directory, maybe a stranger's.
 
     Raises:
         ConfigError: With all values that do not fit the signature of what they are given to. These would only fail
             again, less clearly, in the constructors, so nothing should be built then.
     """
+    problems = list(check_unread(cfg, [*TRAIN, *_GROUPS, "checkpoint", "hydra"]))
+    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    if (wanted := raw.get("output_dir")) not in (None, str(run_dir)):
+        problems.append(f"output_dir must be null, got {wanted!r}: hydra.run.dir=... chooses the directory")
+    cfg.output_dir = str(run_dir)
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise ConfigError([str(error).splitlines()[0]]) from None
-    for group in _GROUPS:
-        if not isinstance(plain.get(group), dict):
-            raise ConfigError([f"{group} is missing; switch it off with {group}=none where there is such an option"])
-    if problem := packages_problem(plain["packages"]):
-        raise ConfigError([problem])
-    if is_recorded and (problems := list(untrusted_targets(plain, "", plain["packages"]))):
+        key = f"{error.full_key}: " if error.full_key else ""
+        raise ConfigError([*problems, f"{key}{str(error).splitlines()[0]}"]) from None
+    problems += [line for group in (*_GROUPS, "checkpoint") for line in _check_node(group, plain.get(group))]
+    if problem := packages_problem(plain.get("packages")):
+        problems.append(problem)
+    if not problems and is_recorded:
+        problems = list(untrusted_targets(plain, "", plain["packages"]))
+    if problems:
         raise ConfigError(problems)
-    if problems := [line for path, node in iter_targets(plain, "") for line in check_signature(path, node)]:
-        raise ConfigError(problems)
-    return plain, list(_check_values(plain))
+    found = [*iter_targets(plain, "")]
+    problems = [line for path, node in found for line in check_signature(path, node)]
+    problems += check_top_level(plain, TRAIN)
+    at_fault = {line.split(" ")[0] for line in problems}
+    problems += [line for line in _check_integers(plain, "") if line.split(" ")[0] not in at_fault]
+    together = list(_check_values(plain)) if not any(line.startswith("trainer.") for line in problems) else []
+    if problems:
+        raise ConfigError(_without_copies(cfg, [*problems, *together]))
+    return plain, together
+
+
+def _without_copies(cfg: DictConfig, problems: list[str]) -> list[str]:
+    """Leave out lines about a value ``${key}`` where there is a line about that key."""
+    raw: Any = OmegaConf.to_container(cfg, resolve=False)
+    copied_from = {key: str(value).strip("${}") for key, value in flatten(raw, ".").items()}
+    at_fault = {line.split(" ")[0] for line in problems}
+    return [line for line in problems if copied_from.get(key := line.split(" ")[0], key) not in at_fault - {key}]
+
+
+def _check_node(group: str, node: Any) -> Iterator[str]:
+    """Yield a line if a group of the config is missing, or if something in it does not say what it is."""
+    if not isinstance(node, dict):
+        instead = f"switch it off with {group}=none where there is such an option"
+        if group == "checkpoint":
+            instead = "a run always has a last.ckpt; checkpoint.every_n_minutes=null writes it after epochs alone"
+        yield f"{group} is missing; {instead}"
+    elif group in ("callbacks", "logger"):
+        for name, part in node.items():
+            if part is not None and not (isinstance(part, dict) and "_target_" in part):
+                yield f"{group}.{name} must have a _target_, or be null to leave it out, got {part!r}"
+    elif "_target_" not in node and (node or group not in _MAY_BE_EMPTY):
+        yield f"{group}._target_ is missing"
+
+
+def _check_integers(node: Any, path: str) -> Iterator[str]:
+    """Yield a line for each integer that has more than 64 bits: torch raises an error where it first meets one."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from _check_integers(child, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            yield from _check_integers(child, f"{path}[{index}]")
+    elif isinstance(node, int) and abs(node) >= 2**63:
+        yield f"{path} must be between -2**63 and 2**63, got {node}"
 
 
 def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong beyond signatures: what Lightning and torch let pass, and what spans several nodes."""
-    lr = plain["optimizer"].get("lr")
-    if isinstance(lr, int | float) and not 0 < lr < math.inf:
-        yield f"optimizer.lr must be > 0 and finite, got {lr}"
-    yield from _check_trainer_values(plain["trainer"], has_scheduler=bool(plain["scheduler"]))
-    if plain["train"] is False and plain["test"] is False:
+    yield from check_trainer(plain)
+    if plain.get("train") is False and plain.get("test") is False:
         yield "train or test must be true, got false for both"
-    for name, kind in _TYPES.items():
-        value = plain[name]
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            yield f"{name} must be {kind.__name__}, got {value!r}"
-    if isinstance(plain["task_name"], str) and not is_relative_name(plain["task_name"]):
+    if isinstance(plain.get("task_name"), str) and not is_relative_name(plain["task_name"]):
         rule = "the name of a directory below outputs/: printable, without '..', parts shorter than 200 characters"
         yield f"task_name must be {rule}, got {plain['task_name']!r}"
-    if isinstance(plain["seed"], int) and not 0 <= plain["seed"] < 2**32:
-        yield f"seed must be >= 0 and < 2**32, got {plain['seed']}"
-    if not isinstance(plain["process_timeout"], int | float) or not plain["process_timeout"] > 0:
-        yield f"process_timeout must be > 0 (seconds), got {plain['process_timeout']!r}"
-    if plain["optimized_mode"] not in ("min", "max", None):
-        yield f"optimized_mode must be one of min, max or null, got {plain['optimized_mode']!r}"
-    if not plain["train"] and plain["test"] and plain["ckpt_path"] is None:
+    path = plain.get("ckpt_path")
+    if plain.get("train") is False and plain.get("test") and path is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
-    if plain["ckpt_path"] is not None and not Path(plain["ckpt_path"]).is_file():
-        yield f"ckpt_path must be a file, got {plain['ckpt_path']}, which does not exist"
-
-
-def _check_trainer_values(trainer: dict[str, Any], *, has_scheduler: bool) -> Iterator[str]:
-    epochs, steps = trainer.get("max_epochs"), trainer.get("max_steps")
-    counts_steps = isinstance(steps, int) and steps > 0
-    is_bounded = counts_steps or trainer.get("max_time") is not None
-    if isinstance(epochs, int) and epochs < 1 and not (epochs == -1 and is_bounded):
-        yield f"trainer.max_epochs must be >= 1 (or -1 with max_steps or max_time), got {epochs}"
-    if has_scheduler and epochs == -1 and not counts_steps:
-        yield "trainer.max_steps must be > 0 with a scheduler and max_epochs=-1: it has to know the number of steps"
-    every = trainer.get("check_val_every_n_epoch")
-    if isinstance(every, int) and every < 1:
-        yield f"trainer.check_val_every_n_epoch must be >= 1 or null, got {every}"
-    strategy = trainer.get("strategy")
-    start = strategy.get("start_method", "popen") if isinstance(strategy, dict) else str(strategy)
-    if any(word in start for word in ("spawn", "fork", "notebook")):
-        # A forked child hangs in OpenMP, since the checks have computed; a spawned one brings no loggers back.
-        yield f"trainer.strategy must start its processes by the command itself, got {start}: trainer=ddp or ddp_cpu"
+    if isinstance(path, str) and path and not Path(path).is_file():
+        yield f"ckpt_path must be a file, got {path}, which does not exist"
 
 
 def check_built(
@@ -115,6 +130,8 @@ def check_built(
     if model is not None and datamodule is not None:
         yield from check_fit(datamodule, model)
         yield from _check_metrics(config, datamodule, model)
+    if datamodule is not None:
+        yield from check_batches(config, datamodule)
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
     if model is not None and checkpoint is not None:
@@ -166,7 +183,7 @@ def check_fit(datamodule: Any, model: LightningModule) -> Iterator[str]:
         yield f"model.in_features must be {math.prod(shape)} for these data, got {in_features}"
     wanted = getattr(datamodule, "num_classes", None)
     classes = 2 if isinstance(model, BinaryClassifier) else model.hparams.get("num_classes")
-    if wanted is not None and classes is not None and classes < wanted:
+    if wanted is not None and classes is not None and classes != wanted:
         yield f"model must distinguish {wanted} classes for these data, got one for {classes}"
 
 
@@ -175,13 +192,21 @@ def _check_metrics(config: dict[str, Any], datamodule: Any, model: LightningModu
     if not isinstance(model, Classifier):
         return  # what somebody else's module measures is known when it has done so
     validates = getattr(datamodule, "val_size", None) != 0
+    if validates and trainer_flags(config["trainer"])["limit_val_batches"] == 0:
+        validates = False
     measured = ["val/loss", *(f"val/{name}" for name in model.scores["val_"].keys(keep_base=True))]  # type: ignore[operator]
     metric, scheduler = config["optimized_metric"], config["scheduler"]
     if metric not in measured:
         yield f"optimized_metric must be one of {', '.join(measured)}, got {metric!r}"
+    why = "data.val_size=0" if getattr(datamodule, "val_size", None) == 0 else "trainer.limit_val_batches=0"
     if "monitor" in scheduler and (scheduler["monitor"] not in measured or not validates):
-        rule = f"one of {', '.join(measured)}" if validates else "measured, but data.val_size=0"
+        rule = f"one of {', '.join(measured)}" if validates else f"measured, but {why}"
         yield f"scheduler.monitor must be {rule}, got {scheduler['monitor']!r}"
+    in_training = ["train/loss", "train/loss_epoch", "train/acc"]
+    known = [*in_training, *(measured if validates else []), *(("val/acc_best", "val/loss_best") if validates else [])]
+    for name, node in config["callbacks"].items():
+        if isinstance(node, dict) and (monitor := node.get("monitor")) is not None and monitor not in known:
+            yield f"callbacks.{name}.monitor must be one of {', '.join(known)}, got {monitor!r}"
 
 
 def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) -> Iterator[str]:
@@ -205,6 +230,9 @@ def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) 
         is_allowed = size == 0 and name == "val_size"
         if isinstance(size, int) and size < processes and not is_allowed:
             yield f"data.{name} must be >= {processes} (the processes){rule}, got {size}"
+    workers, most = getattr(datamodule, "num_workers", 0), max(8, cores)
+    if isinstance(datamodule, InMemoryDataModule) and workers > most:
+        yield f"data.num_workers must be <= {most}, since the CPU cores here are {cores}, got {workers}"
     batch = getattr(datamodule, "batch_size", None)
     if isinstance(batch, int) and batch % processes:
         yield f"data.batch_size must be divisible by the number of processes ({processes}), got {batch}"

@@ -1,16 +1,16 @@
-"""Checks of values from YAML against the annotations of the class that gets them."""
+"""Checks of the nodes of a config against the signature of what each of them builds."""
 
 import difflib
 import inspect
 import pkgutil
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
+from backlit.arguments import annotations_of, find_problem
+from backlit.config.known_arguments import GIVEN, KINDS, known_ranges
 from backlit.text import first_line
+
+_HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
@@ -20,78 +20,47 @@ def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
         path: The node's place in the config.
         node: Plain data with a ``_target_``.
     """
+    name = node["_target_"]
     try:
-        target = pkgutil.resolve_name(node["_target_"])
-    except (ImportError, ValueError, AttributeError) as error:
-        yield f"{path}._target_ must be something that can be imported, got {node['_target_']}: {first_line(error)}"
+        target = pkgutil.resolve_name(name)
+    except (ImportError, ValueError, AttributeError, TypeError) as error:
+        yield f"{path}._target_ must be something that can be imported, got {name!r}: {first_line(error)}"
         return
-    signature = inspect.signature(target)
-    hints = typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else inspect.unwrap(target))  # noqa: B009
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
+    group, _, part = path.partition(".")
+    kind = KINDS.get(group) if "." not in part else None
+    if not callable(target):
+        yield f"{path}._target_ must be a class or a function, got {name!r}"
+        return
+    if kind is not None and isinstance(target, type) and not issubclass(target, kind):
+        yield f"{path}._target_ must be a {kind.__name__}, got {name}"
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (ValueError, TypeError):
+        return  # written in C: it checks its arguments itself
+    hints = annotations_of(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+    ranges = known_ranges(target)
+    hints |= {key: hint for key, hint in ranges.items() if key in parameters}
+    is_own = target.__module__.split(".")[0] == "backlit"
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key, value in node.items():
-        if key in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+        if key in _HYDRA_KEYS:
             continue
-        if key not in signature.parameters:
+        if (instead := GIVEN.get(path, {}).get(str(key))) is not None:
+            yield f"{path}.{key} is set by backlit itself and must not be given: {instead}"
+        elif key not in parameters:
             if not takes_any:
-                close = difflib.get_close_matches(str(key), signature.parameters, n=1)
+                close = difflib.get_close_matches(str(key), parameters, n=1)
                 hint = f", did you mean {close[0]}?" if close else ""
                 yield f"{path}.{key}: {target.__name__} has no such argument{hint}"
-        elif key in hints and not matches(value, hints[key]):
-            yield f"{path}.{key} must be {describe(hints[key])}, got {value!r}"
+        elif key in hints and not _has_node(value):
+            is_finite = is_own or key in ranges
+            if problem := find_problem(f"{path}.{key}", value, hints[key], is_plain=True, is_finite=is_finite):
+                yield problem
 
 
-def matches(value: Any, hint: Any) -> bool:
-    """Return whether a value from YAML may be given where a signature has the annotation `hint`."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any or isinstance(hint, typing.TypeVar) or (isinstance(value, dict) and "_target_" in value):
-        return True
-    if origin in (typing.Union, types.UnionType):
-        return any(matches(value, argument) for argument in arguments)
-    if origin is Literal:
-        return any(value == argument and type(value) is type(argument) for argument in arguments)
-    if hint in (None, type(None)):
-        return value is None
-    if hint is bool:
-        return isinstance(value, bool)
-    if isinstance(value, bool):
-        return False
-    if isinstance(hint, type) and issubclass(hint, int):  # an IntEnum, too
-        return isinstance(value, int)
-    if hint is float:
-        return isinstance(value, int | float)
-    if hint in (str, Path, timedelta):
-        return isinstance(value, str)
-    kind = origin or hint
-    if isinstance(kind, type) and issubclass(kind, Mapping):
-        return isinstance(value, dict)
-    if isinstance(kind, type) and issubclass(kind, Iterable):
-        elements = [a for a in arguments if a is not Ellipsis] or [Any]
-        if kind is tuple and Ellipsis not in arguments:
-            return (
-                isinstance(value, list)
-                and len(value) == len(elements)
-                and all(matches(v, e) for v, e in zip(value, elements, strict=True))
-            )
-        return isinstance(value, list) and all(matches(v, elements[0]) for v in value)
-    return False
-
-
-def describe(hint: Any) -> str:
-    """Return a type as a person says it: ``int or null``, ``one of adam, sgd``."""
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        literals = [x for a in arguments if typing.get_origin(a) is Literal for x in typing.get_args(a)]
-        others = [a for a in arguments if typing.get_origin(a) is not Literal]
-        described = [f"one of {', '.join(dict.fromkeys(map(str, literals)))}"] if literals else []
-        # What only Python can write (a Tensor, a Strategy object) is no help on a command line.
-        described += [describe(a) for a in others if a in (int, float, str, bool, type(None)) or typing.get_origin(a)]
-        return " or ".join(described)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, arguments))}"
-    if hint in (None, type(None)):
-        return "null"
-    if arguments and isinstance(origin, type) and issubclass(origin, Mapping):
-        return "a mapping"
-    if arguments:
-        return f"a list of {describe(arguments[0])}"
-    return getattr(hint, "__name__", str(hint))
+def _has_node(value: Any) -> bool:
+    """Return whether a value is, or holds, something that is built first."""
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(_has_node, value.values()))
+    return isinstance(value, list) and any(map(_has_node, value))

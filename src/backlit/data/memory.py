@@ -6,6 +6,7 @@ import lightning
 import torch
 from torch import Tensor
 
+from backlit.arguments import Count, PositiveInt, Seed, check_arguments
 from backlit.data.loader import BatchLoader
 from backlit.data.pairs import TensorPairs
 
@@ -35,6 +36,8 @@ class InMemoryDataModule(lightning.LightningDataModule):
     num_classes: int
     # The arguments that define how inputs are prepared; a network is always evaluated with those of its training.
     preparation: tuple[str, ...] = ()
+    # Samples for training, validation and test, where the arguments alone determine them.
+    sizes: tuple[int, int, int] | None = None
     train_set: TensorPairs
     val_set: TensorPairs | None = None
     test_set: TensorPairs
@@ -42,24 +45,16 @@ class InMemoryDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         *,
-        batch_size: int,
-        eval_batch_size: int = 1000,
-        passes_per_epoch: int = 1,
-        num_workers: int = 0,
+        batch_size: PositiveInt,
+        eval_batch_size: PositiveInt = 1000,
+        passes_per_epoch: PositiveInt = 1,
+        num_workers: Count = 0,
         pin_memory: bool = False,
         device_resident: bool | Literal["auto"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
+        check_arguments(InMemoryDataModule.__init__, locals())
         super().__init__()
-        for name, value, least in (
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("passes_per_epoch", passes_per_epoch, 1),
-            ("num_workers", num_workers, 0),
-            ("seed", seed, 0),
-        ):
-            if value < least:
-                raise ValueError(f"{name} must be >= {least}, got {value}")
         if device_resident and num_workers:
             if device_resident is True:
                 raise ValueError("device_resident must be false or auto with num_workers > 0, got true")

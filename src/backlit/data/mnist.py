@@ -1,15 +1,17 @@
 """MNIST, which comes with this package, and Fashion-MNIST, KMNIST and QMNIST, which torchvision downloads."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.error import URLError
 
 import torch
+from annotated_types import Ge, Le, Lt
 from filelock import FileLock
 from torch import Tensor
 from torchvision import datasets
 from torchvision.transforms import v2
 
+from backlit.arguments import Count, Moderate, PositiveInt, Seed, Text, check_arguments
 from backlit.data.memory import InMemoryDataModule
 from backlit.data.mnist_unpack import unpack_mnist
 from backlit.data.pairs import TensorPairs
@@ -53,21 +55,22 @@ class MNISTDataModule(InMemoryDataModule):
     def __init__(
         self,
         *,
-        data_dir: str = "data",
+        data_dir: Text | Path = "data",
         dataset: Literal["MNIST", "FashionMNIST", "KMNIST", "QMNIST"] = "MNIST",
-        batch_size: int = 64,
-        val_size: int = 5000,
-        mean: float = 0.1307,
-        std: float = 0.3081,
+        batch_size: PositiveInt = 64,
+        val_size: Annotated[int, Ge(0), Lt(60_000)] = 5000,
+        mean: Moderate = 0.1307,
+        std: Annotated[float, Ge(1e-6), Le(1e6)] = 0.3081,
         augmentation: dict[str, Any] | None = None,
-        test_noise: float = 0.0,
-        eval_batch_size: int = 1000,
-        passes_per_epoch: int = 1,
-        num_workers: int = 0,
+        test_noise: Annotated[float, Ge(0), Le(1e6)] = 0.0,
+        eval_batch_size: PositiveInt = 1000,
+        passes_per_epoch: PositiveInt = 1,
+        num_workers: Count = 0,
         pin_memory: bool = False,
         device_resident: bool | Literal["auto"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
+        check_arguments(MNISTDataModule.__init__, locals())
         super().__init__(
             batch_size=batch_size,
             eval_batch_size=eval_batch_size,
@@ -77,22 +80,14 @@ class MNISTDataModule(InMemoryDataModule):
             device_resident=device_resident,
             seed=seed,
         )
-        if not 0 <= val_size < 60_000:
-            raise ValueError(f"val_size must be >= 0 and < 60000 (the training images), got {val_size}")
-        known = ("MNIST", "FashionMNIST", "KMNIST", "QMNIST")
-        if dataset not in known:
-            raise ValueError(f"dataset must be one of {', '.join(known)}, got {dataset}")
-        if not test_noise >= 0:
-            raise ValueError(f"test_noise must be >= 0, got {test_noise}")
-        if std <= 0:
-            raise ValueError(f"std must be > 0, got {std}")
+        self.sizes = (60_000 - val_size, val_size, 10_000)
         self.data_dir = Path(data_dir)
         self.dataset = dataset
         self.val_size = val_size
         self.test_noise = test_noise
         self.mean = mean
         self.std = std
-        self.augment = None if augmentation is None else v2.RandomAffine(**augmentation)
+        self.augment = None if augmentation is None else _affine(augmentation)
         self.classes = [str(name) for name in getattr(datasets, dataset).classes]
 
     def prepare_data(self) -> None:
@@ -166,6 +161,21 @@ class MNISTDataModule(InMemoryDataModule):
         """Return images ``(n, 1, 28, 28)`` uint8 and labels ``(n,)`` int64; QMNIST has eight columns of labels."""
         labels = data.targets if data.targets.ndim == 1 else data.targets[:, 0]
         return data.data.unsqueeze(1), labels.to(torch.int64)
+
+
+def _affine(augmentation: dict[str, Any]) -> v2.RandomAffine:
+    """Return the augmentation with these arguments, tried on an image, since torchvision draws before it checks them.
+
+    Raises:
+        ValueError: If it does not take them.
+    """
+    try:
+        augment = v2.RandomAffine(**augmentation)
+        with torch.random.fork_rng(devices=[]):
+            augment(torch.zeros(1, 28, 28, dtype=torch.uint8))
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"augmentation must be arguments of RandomAffine, got {augmentation}: {error}") from None
+    return augment
 
 
 class _MNISTFiles(datasets.MNIST):  # type: ignore[misc]

@@ -1,12 +1,14 @@
 """Points in a square, classified by a line."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy
 import torch
+from annotated_types import Ge, Le, Len
 from numpy.typing import NDArray
 
+from backlit.arguments import Count, Moderate, NonNegative, PositiveInt, SampleCount, Seed, check_arguments
 from backlit.data.memory import InMemoryDataModule
 from backlit.data.pairs import TensorPairs
 
@@ -53,29 +55,23 @@ class PointsDataModule(InMemoryDataModule):
     def __init__(
         self,
         *,
-        train_size: int = 100,
-        val_size: int = 1000,
-        test_size: int = 10_000,
-        batch_size: int | None = None,
-        weights: Sequence[float] = (1.0, 1.0),
-        offset: float = 0.0,
-        margin: float = 0.0,
-        label_noise: float = 0.0,
-        test_noise: float = 0.0,
-        eval_batch_size: int = 10_000,
-        passes_per_epoch: int = 200,
-        num_workers: int = 0,
+        train_size: SampleCount = 100,
+        val_size: Annotated[int, Ge(0), Le(10_000_000)] = 1000,
+        test_size: SampleCount = 10_000,
+        batch_size: PositiveInt | None = None,
+        weights: Annotated[Sequence[Moderate], Len(2, 2)] = (1.0, 1.0),
+        offset: Moderate = 0.0,
+        margin: NonNegative = 0.0,
+        label_noise: Annotated[float, Ge(0), Le(0.5)] = 0.0,
+        test_noise: Annotated[float, Ge(0), Le(1e6)] = 0.0,
+        eval_batch_size: PositiveInt = 10_000,
+        passes_per_epoch: PositiveInt = 200,
+        num_workers: Count = 0,
         pin_memory: bool = False,
         device_resident: bool | Literal["auto"] = "auto",
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> None:
-        for name, size, least in (
-            ("train_size", train_size, 1),
-            ("val_size", val_size, 0),
-            ("test_size", test_size, 1),
-        ):
-            if size < least:
-                raise ValueError(f"{name} must be >= {least}, got {size}")
+        check_arguments(PointsDataModule.__init__, locals())
         super().__init__(
             batch_size=train_size if batch_size is None else batch_size,
             eval_batch_size=eval_batch_size,
@@ -85,13 +81,9 @@ class PointsDataModule(InMemoryDataModule):
             device_resident=device_resident,
             seed=seed,
         )
-        if len(weights) != 2 or not any(weights):
+        if not any(weights):
             raise ValueError(f"weights must be two numbers, not both 0, got {list(weights)}")
-        if not 0 <= label_noise <= 0.5:
-            raise ValueError(f"label_noise must be in [0, 0.5], got {label_noise}")
-        if not test_noise >= 0:
-            raise ValueError(f"test_noise must be >= 0, got {test_noise}")
-        self.sizes = (train_size, val_size, test_size)
+        self.sizes: tuple[int, int, int] = (train_size, val_size, test_size)
         self.val_size = val_size
         self.weights = (float(weights[0]), float(weights[1]))
         self.offset = float(offset)

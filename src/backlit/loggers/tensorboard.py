@@ -12,6 +12,7 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from torch.utils.tensorboard.summary import hparams
 
+from backlit.arguments import Count, Text, check_arguments
 from backlit.text import flatten
 
 # The session's end is a file of its own, so that a run that is resumed can take it away.
@@ -26,7 +27,8 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         purge_step: The optimizer step from which on TensorBoard forgets the events of an earlier attempt.
     """
 
-    def __init__(self, save_dir: str, purge_step: int | None = None) -> None:
+    def __init__(self, save_dir: Text | Path, purge_step: Count | None = None) -> None:
+        check_arguments(TensorBoardLogger.__init__, locals())
         more: dict[str, Any] = {} if purge_step is None else {"purge_step": purge_step}
         super().__init__(save_dir, name="", version="tensorboard", default_hp_metric=False, flush_secs=5, **more)
 

@@ -9,6 +9,7 @@ import torchmetrics.classification as metrics
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
 from backlit.models.classifier import Classifier, Compile
 from backlit.models.mlp import MLP, Activation, Initialization
 
@@ -33,15 +34,16 @@ class BinaryClassifier(Classifier):
     def __init__(
         self,
         *,
-        in_features: int = 2,
-        hidden_sizes: Sequence[int] = (4,),
+        in_features: PositiveInt = 2,
+        hidden_sizes: Sequence[PositiveInt] = (4,),
         activation: Activation = "relu",
-        dropout: float = 0.0,
+        dropout: FractionBelow1 = 0.0,
         initialization: Initialization = "default",
         compile: Compile = False,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
+        check_arguments(BinaryClassifier.__init__, locals())
         net = MLP(
             in_features=in_features,
             hidden_sizes=hidden_sizes,

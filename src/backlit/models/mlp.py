@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
+
 Activation = Literal["relu", "leaky_relu", "gelu", "silu", "tanh", "sigmoid"]
 Initialization = Literal[
     "default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"
@@ -48,25 +50,16 @@ class MLP(nn.Module):
     def __init__(
         self,
         *,
-        in_features: int,
-        hidden_sizes: Sequence[int],
-        out_features: int,
+        in_features: PositiveInt,
+        hidden_sizes: Sequence[PositiveInt],
+        out_features: PositiveInt,
         activation: Activation = "relu",
-        dropout: float = 0.0,
+        dropout: FractionBelow1 = 0.0,
         initialization: Initialization = "default",
     ) -> None:
+        check_arguments(MLP.__init__, locals())
         super().__init__()
         sizes = [in_features, *hidden_sizes, out_features]
-        if min(sizes) < 1:
-            raise ValueError(f"in_features, hidden_sizes and out_features must be >= 1, got {sizes}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be >= 0 and < 1, got {dropout}")
-        for name, value, known in (
-            ("activation", activation, _ACTIVATIONS),
-            ("initialization", initialization, {"default": None, **_INITIALIZATIONS}),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
         self.sizes = sizes
         self.activation = _ACTIVATIONS[activation]
         self.dropout = dropout

@@ -1,14 +1,16 @@
 """Classification into several classes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 import torchmetrics.classification as metrics
+from annotated_types import Ge
 from torch import Tensor
 from torchmetrics import MetricCollection
 
+from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
 from backlit.models.classifier import Classifier, Compile
 from backlit.models.mlp import MLP, Activation, Initialization
 
@@ -34,18 +36,17 @@ class MulticlassClassifier(Classifier):
     def __init__(
         self,
         *,
-        in_features: int = 784,
-        num_classes: int = 10,
-        hidden_sizes: Sequence[int] = (128, 64),
+        in_features: PositiveInt = 784,
+        num_classes: Annotated[int, Ge(2)] = 10,
+        hidden_sizes: Sequence[PositiveInt] = (128, 64),
         activation: Activation = "relu",
-        dropout: float = 0.0,
+        dropout: FractionBelow1 = 0.0,
         initialization: Initialization = "default",
         compile: Compile = False,
         optimizer: Callable[..., torch.optim.Optimizer] | None = None,
         scheduler: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ValueError(f"num_classes must be >= 2, got {num_classes}")
+        check_arguments(MulticlassClassifier.__init__, locals())
         net = MLP(
             in_features=in_features,
             hidden_sizes=hidden_sizes,

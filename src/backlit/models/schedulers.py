@@ -7,11 +7,13 @@ import bisect
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
+from backlit.arguments import Count, Fraction, NonNegative, PartOf1, check_arguments
 from backlit.models.metric_mode import usual_mode
 
 
@@ -54,8 +56,16 @@ class Schedule(lr_scheduler.LRScheduler):
             group["lr"] = lr
 
 
-def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: float = 0.0) -> dict[str, Any]:
-    """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts)."""
+def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: NonNegative = 0.0) -> dict[str, Any]:
+    """Return half a cosine from ``lr`` to `min_lr` (Loshchilov and Hutter 2017, arXiv:1608.03983, without restarts).
+
+    Raises:
+        ValueError: If `min_lr` is negative or above ``lr``.
+    """
+    check_arguments(cosine, locals())
+    lowest = min(group["lr"] for group in optimizer.param_groups)
+    if min_lr > lowest:
+        raise ValueError(f"min_lr must be <= {lowest:.10g} (optimizer.lr), got {min_lr}")
     return _each_step(Schedule(optimizer, total_steps, partial(_cosine_rate, min_lr=min_lr)))
 
 
@@ -64,17 +74,20 @@ def _cosine_rate(lr: float, step: int, total_steps: int, *, min_lr: float) -> fl
 
 
 def one_cycle(
-    optimizer: Optimizer, total_steps: int, *, warmup_fraction: float = 0.3, div_factor: float = 25.0
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    warmup_fraction: Fraction = 0.3,
+    div_factor: Annotated[float, Ge(1)] = 25.0,
 ) -> dict[str, Any]:
     """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
 
     The rates are those of `torch.optim.lr_scheduler.OneCycleLR`; momentum and betas stay as the optimizer has them.
 
     Raises:
-        ValueError: If `warmup_fraction` is not in [0, 1].
+        ValueError: If `warmup_fraction` is not in [0, 1], or `div_factor` is less than 1.
     """
-    if not 0 <= warmup_fraction <= 1:
-        raise ValueError(f"warmup_fraction must be in [0, 1], got {warmup_fraction}")
+    check_arguments(one_cycle, locals())
     rate = partial(_one_cycle_rate, warmup_fraction=warmup_fraction, div_factor=div_factor)
     return _each_step(Schedule(optimizer, total_steps, rate))
 
@@ -93,14 +106,15 @@ def _half_cosine(start: float, end: float, fraction: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * fraction)) / 2
 
 
-def step(optimizer: Optimizer, total_steps: int, *, drops: int = 2, gamma: float = 0.1) -> dict[str, Any]:
+def step(
+    optimizer: Optimizer, total_steps: int, *, drops: Annotated[int, Ge(0), Le(1000)] = 2, gamma: PartOf1 = 0.1
+) -> dict[str, Any]:
     """Return ``lr`` times `gamma` at each of `drops` points that divide the training evenly.
 
     Raises:
-        ValueError: If `drops` is negative.
+        ValueError: If `drops` is not in [0, 1000], or `gamma` not in (0, 1].
     """
-    if drops < 0:
-        raise ValueError(f"drops must be >= 0, got {drops}")
+    check_arguments(step, locals())
     return _each_step(Schedule(optimizer, total_steps, partial(_step_rate, drops=drops, gamma=gamma)))
 
 
@@ -115,19 +129,21 @@ def plateau(
     *,
     monitor: str = "val/loss",
     mode: Literal["min", "max"] | None = None,
-    factor: float = 0.1,
-    patience: int = 2,
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1,
+    patience: Count = 2,
 ) -> dict[str, Any]:
     """Return ``lr`` times `factor` when `monitor` has not improved for more than `patience` epochs.
 
     Raises:
-        ValueError: If `mode` is None and the name of `monitor` does not say which of its values are better.
+        ValueError: If `factor` is not in (0, 1), or `patience` is negative; if `mode` is None and the name of `monitor`
+            does not say which of its values are better.
     """
+    check_arguments(plateau, locals())
     mode = mode or usual_mode(monitor)
     if mode is None:
         raise ValueError(f"mode must be min or max for monitor={monitor}, got null")
-    plateau = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": plateau, "interval": "epoch", "monitor": monitor}
+    reduction = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
+    return {"scheduler": reduction, "interval": "epoch", "monitor": monitor}
 
 
 def _each_step(scheduler: lr_scheduler.LRScheduler) -> dict[str, Any]:

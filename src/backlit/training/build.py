@@ -16,6 +16,7 @@ from torchmetrics import Metric
 from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config, check_remaining
 from backlit.config.modes import choose_modes
+from backlit.config.trainer_flags import trainer_flags
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
@@ -78,9 +79,9 @@ def build_run(
     Raises:
         ConfigError: With all that is wrong, a line a problem.
     """
+    config, problems = check_config(cfg, run_dir, is_recorded=is_recorded)
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     cfg.output_dir = str(run_dir)
-    config, problems = check_config(cfg, is_recorded=is_recorded)
     path = config["ckpt_path"]
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
@@ -157,7 +158,7 @@ def _assemble(
 
     Where `problems` is not empty, parts may be missing.
     """
-    flags, start = config["trainer"], StartOfTraining(run_dir / "checkpoints")
+    flags, start = trainer_flags(config["trainer"]), StartOfTraining(run_dir / "checkpoints")
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint
@@ -167,7 +168,7 @@ def _assemble(
             best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
-    if make_trainer is not None and isinstance(timeout_s, int | float):
+    if make_trainer is not None and not any(line.startswith("trainer.") for line in problems):
         first: Callback = Recorder() if isinstance(components.model, Classifier) else PartialAccumulation()
         own_callbacks = [callback for callback in (start, best, last) if callback is not None]
         own_loggers = [] if metrics_csv is None else [metrics_csv]

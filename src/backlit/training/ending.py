@@ -4,6 +4,7 @@ import contextlib
 import logging
 import sys
 
+from backlit.errors import ConfigError
 from backlit.loggers.tensorboard import TensorBoardLogger
 from backlit.runs.checkpoint import find_last_checkpoint
 from backlit.runs.commands import evaluate_command, resume_command
@@ -58,7 +59,7 @@ def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseEx
         if signal:
             step = f" at step {parts.trainer.global_step}" if parts.trainer.global_step else ""
             log.warning("interrupted%s; the run directory is %s", step, parts.run_dir)
-        else:
+        elif not isinstance(error, ConfigError):  # which the command reports
             log.error("failed: %s; the traceback is in %s", error, parts.run_dir / "train.log", exc_info=error)
     elif not signal:
         log.error("process %d failed: %s", parts.trainer.global_rank, error, exc_info=error)

@@ -12,6 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from backlit.arguments import Positive, PositiveInt, check_arguments
 from backlit.training import lightning_internals
 from backlit.training.random_state import rank_state, restore_rank_state
 
@@ -34,10 +35,10 @@ class LastCheckpoint(Checkpoint):
         ValueError: If one of them is not > 0.
     """
 
-    def __init__(self, path: Path, *, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
-        for name, value in (("every_n_steps", every_n_steps), ("every_n_minutes", every_n_minutes)):
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be > 0 or null, got {value}")
+    def __init__(
+        self, path: Path, *, every_n_steps: PositiveInt | None = None, every_n_minutes: Positive | None = None
+    ) -> None:
+        check_arguments(LastCheckpoint.__init__, locals())
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes

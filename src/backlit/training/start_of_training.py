@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from backlit.data import InMemoryDataModule
 from backlit.data.seeds import mix_seeds
+from backlit.errors import ConfigError
+from backlit.models import Classifier
 from backlit.models.schedulers import Schedule
 from backlit.training.callback_states import keep_own_files
 
@@ -35,6 +38,18 @@ class StartOfTraining(Callback):
         path = trainer.ckpt_path
         is_own = path is not None and Path(path).resolve().parent == self.checkpoints
         keep_own_files(trainer, checkpoint, is_own=is_own)
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Check the labels of data in memory, which exist from here on.
+
+        Raises:
+            ConfigError: If they are no class indices: a loss would fail within, or count wrong classes.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, InMemoryDataModule) and isinstance(pl_module, Classifier):
+            problems = [problem for name in ("train", "val", "test") if (problem := _label_problem(data, name))]
+            if problems:
+                raise ConfigError(problems)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the plan, from which others compute how far the run is; seed the other processes."""
@@ -67,3 +82,18 @@ def planned_steps(trainer: Trainer) -> int | None:
         left = of_epoch - begun // accumulated + (trainer.max_epochs - trainer.current_epoch - 1) * of_epoch
         steps = min(steps, trainer.global_step + left)
     return int(steps) if math.isfinite(steps) else None
+
+
+def _label_problem(data: InMemoryDataModule, name: str) -> str | None:
+    """Return a line if the labels of a set are not int64 numbers from 0, of shape ``(n,)``; None if they are."""
+    samples, classes = getattr(data, f"{name}_set", None), getattr(data, "num_classes", None)
+    if samples is None or classes is None:
+        return None
+    labels = samples.targets
+    rule = f"data must have int64 labels from 0 to {classes - 1} of shape (n,) in {name}_set"
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        return f"{rule}, got {str(labels.dtype).removeprefix('torch.')} of shape {tuple(labels.shape)}"
+    if not len(labels):
+        return f"{rule}, got none"
+    lowest, highest = int(labels.min()), int(labels.max())
+    return None if lowest >= 0 and highest < classes else f"{rule}, got {lowest} to {highest}"

@@ -48,6 +48,8 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         FloatingPointError: If a loss is not finite.
     """
     made: list[Path] = []
+    if not HydraConfig.initialized():
+        cfg = OmegaConf.merge(cfg, {"output_dir": None})  # type: ignore[assignment]  # a recorded config has one
     with leave_process_as_found(), leave_torch_as_found():
         if run_dir is None:
             run_dir = _make_run_directory(cfg.task_name, made)

@@ -1,0 +1,69 @@
+"""The keys at the top of each command's config: their types and ranges, and what reads a key that is not among them."""
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from backlit.arguments import Count, Positive, PositiveInt, Seed, Text, find_problem
+
+_RUN = {"run": Text, "checkpoint": Literal["best", "last"] | None, "packages": list[Text]}
+
+TRAIN: dict[str, Any] = {
+    "task_name": Text,
+    "tags": list[str | int | float | bool],
+    "seed": Seed,
+    "train": bool,
+    "test": bool,
+    "ckpt_path": Text | None,
+    "packages": list[Text],
+    "optimized_metric": Text,
+    "optimized_mode": Literal["min", "max"] | None,
+    "search": dict[str, Text],
+    "lean_loop": bool,
+    "process_timeout": Positive,
+    "output_dir": Text | None,
+}
+EVALUATE: dict[str, Any] = _RUN | {"resamples": Count, "seed": Seed, "output_dir": Text | None}
+PREDICT: dict[str, Any] = _RUN | {
+    "input": Text | list[Text],
+    "output": Text | None,
+    "invert": bool | Literal["auto"],
+    "batch_size": PositiveInt,
+    "device": Text,
+}
+EXPORT: dict[str, Any] = _RUN | {"format": Literal["state_dict", "torch_export", "onnx"], "output": Text | None}
+
+
+def check_top_level(plain: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each key of a command's config that is missing, or whose value is out of its range.
+
+    Args:
+        plain: The config as plain data.
+        table: What each key must be.
+    """
+    for key, hint in table.items():
+        if key not in plain:
+            yield f"{key} is missing"
+        elif problem := find_problem(key, plain[key], hint, is_plain=True):
+            yield problem
+
+
+def check_unread(cfg: DictConfig, known: Iterable[str]) -> Iterator[str]:
+    """Yield a line for each key at the top that nothing reads: neither backlit nor an interpolation ``${key}``."""
+    text = OmegaConf.to_yaml(cfg, resolve=False)
+    known = list(known)
+    for key in map(str, cfg):
+        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            yield f"{key}: nothing reads this key{_nearest(key, cfg, known)}"
+
+
+def _nearest(key: str, cfg: DictConfig, known: Iterable[str]) -> str:
+    """Return the question whether a key is meant that ends like this one: ``optimizer.lr`` for ``lr``."""
+    nodes = {str(group): cfg[group] for group in cfg if OmegaConf.is_dict(cfg._get_node(group))}
+    paths = [f"{group}.{name}" for group, node in nodes.items() for name in node or ()]
+    same = [path for path in paths if path.rpartition(".")[2] == key]
+    close = same or difflib.get_close_matches(key, [*known, *paths], n=1)
+    return f", did you mean {' or '.join(close)}?" if close else ""
