@@ -1,7 +1,6 @@
 """``run.json``: how a run was started, on what, and how it ended."""
 
 import contextlib
-import json
 import os
 import platform
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from backlit.runs.bounded import read_json
 from backlit.runs.files import atomic_write, write_json
 from backlit.runs.git import git_state
 
@@ -65,7 +65,7 @@ def _program() -> list[str]:
 def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
     """Return the earlier attempts of a run that is resumed, a dict for each, from its ``run.json``."""
     try:
-        last = json.loads(path.read_text())
+        last = read_json(path)
     except (FileNotFoundError, ValueError):
         return []
     attempts: list[dict[str, Any]] = last.pop("attempts", [])
@@ -146,7 +146,7 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
     path = directory / "run.json"
     content: dict[str, Any] = {"overrides": overrides}
     with contextlib.suppress(FileNotFoundError, ValueError):  # the run died before it wrote
-        content = json.loads(path.read_text())
+        content = read_json(path)
     if content.get("status", "running") != "running":
         return False
     ended = now()
