@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError
+from backlit.text import printable
 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
@@ -22,8 +23,9 @@ _REPLACED = {"trainer=ddp_spawn": "trainer=ddp, or trainer=ddp_cpu without a GPU
 
 def print_errors(error: Exception, config_name: str = "train") -> int:
     """Print on stderr what is wrong, one line a problem, and return exit code 2."""
-    for line in explain(error, config_name).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    lines = error.problems if isinstance(error, ConfigError) else explain(error, config_name).splitlines()
+    for line in lines:
+        print(f"error: {printable(line)}", file=sys.stderr)
     return 2
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from backlit.data.images import border_median, read_image
 from backlit.data.input_files import printable_name, read_stdin
 from backlit.errors import ConfigError
+from backlit.text import printable
 
 # One row per sample of a batch: the columns that describe the sample in the predictions, by name.
 Rows = list[dict[str, Any]]
@@ -83,7 +84,7 @@ class Reader:
 
     def _skip(self, file: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        print(f"error: {file} cannot be read: {reason}", file=sys.stderr)
+        print(printable(f"error: {file} cannot be read: {reason}"), file=sys.stderr)
         self.skipped += 1
 
     def _images(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
