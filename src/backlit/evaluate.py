@@ -86,11 +86,11 @@ def _show(found: Mapping[str, Any]) -> None:
     for name, value in found["metrics"].items():
         low_high = intervals.get(name)
         rows.append([name, f"{value:.4f}", f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else ""])
-    log.info("%s\n", text_table(["", "value", "95 % interval"], rows))
+    log.info(text_table(["", "value", "95 % interval"], rows) + "\n")
     kinds = ("precision", "recall", "f1")
     if classes := found.get("classes"):
         rows = [[row["class"], str(row["samples"]), *_class_cells(row, kinds)] for row in classes]
-        log.info("%s\n", text_table(["class", "samples", *kinds], rows))
+        log.info(text_table(["class", "samples", *kinds], rows) + "\n")
 
 
 def _class_cells(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from backlit.cli.app import run_command
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
 from backlit.runs.files import atomic_write
-from backlit.text import assignment, first_line, shell_path, shell_word
+from backlit.text import assignment, first_line, printable, shell_path, shell_word
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def _task(cfg: DictConfig) -> None:
     try:
         export(cfg)
     except ExportError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -80,7 +80,7 @@ def export(cfg: DictConfig) -> Path:
     except Exception as error:  # tracing a user's network, writing and reading it raise errors of many kinds
         raise ExportError(f"{output} was not written as {cfg.format}: {first_line(error)}") from error
     facts = {"file": f"{shell_path(output)}, {output.stat().st_size:,} bytes", "from": shell_path(checkpoint)} | facts
-    log.info("\n".join(f"  {name:<9} {fact}" for name, fact in facts.items()))
+    log.info("\n".join(f"  {name:<9} {printable(fact)}" for name, fact in facts.items()))
     return output
 
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from backlit.config.trust import packages_problem, trusted_node
 from backlit.errors import ConfigError
+from backlit.runs.bounded import read_yaml
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
 from backlit.runs.find import find_run
 from backlit.runs.run import read_rows
@@ -138,7 +139,7 @@ def read_config(directory: Path) -> DictConfig:
     """
     path = directory / ".hydra" / "config.yaml"
     try:
-        config = OmegaConf.load(path)
+        config = OmegaConf.create(read_yaml(path))
     except Exception as error:  # PyYAML and omegaconf raise many kinds
         raise ValueError(f"{path} must be a run's config, got: {first_line(error)}") from None
     if not isinstance(config, DictConfig) or not {"model", "data", "seed"} <= set(config):

@@ -4,8 +4,11 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 from rich import get_console
+
+from backlit.text import printable
 
 # Hints and warnings that users can do nothing about.
 _IGNORED_WARNINGS = (
@@ -24,8 +27,15 @@ class ConsoleHandler(logging.Handler):
     """Prints messages above rich's live display, if there is one, and leaves tracebacks to the log file."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record."""
-        get_console().print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        """Print a record; what its message is filled with may come from files, and stays in one line."""
+        args = record.args if record.name != "py.warnings" else None  # whose message is its only argument
+        if args and isinstance(args, tuple):
+            texts = (str, Path, BaseException)
+            filled = tuple(printable(str(arg)) if isinstance(arg, texts) else arg for arg in args)
+            message = str(record.msg) % filled
+        else:
+            message = record.getMessage()
+        get_console().print(printable(message, keep="\n"), markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

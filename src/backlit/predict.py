@@ -14,7 +14,7 @@ from rich.table import Table
 from backlit.cli.app import run_command
 from backlit.errors import ConfigError
 from backlit.runs.files import atomic_write
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 if TYPE_CHECKING:
     from backlit.data.readers import Reader
@@ -109,7 +109,7 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
     console = rich.get_console()
     # A file or a pipe has no width.
     console.print(grid, markup=False, highlight=False, width=None if console.is_terminal else 1000)
-    text = "\n".join(f"  {line}" for line in (*lines, *ending) if line)
+    text = "\n".join(f"  {printable(line)}" for line in (*lines, *ending) if line)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -117,7 +117,7 @@ def _cell(value: object) -> str:
     """Return a value as a cell of the table."""
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import NoReturn
 from backlit.sweeps.entries import find_runs
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_sweep
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -35,7 +35,7 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
         return
     entries, problems = find_runs(paths)
     for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"left out: {printable(problem)}", file=sys.stderr)
     if not entries:
         names = sorted(path.name for parent in paths for path in parent.iterdir())
         listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "") if names else "nothing"
@@ -73,7 +73,7 @@ def main() -> None:
     try:
         report(arguments.paths, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
 
 

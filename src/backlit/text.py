@@ -11,6 +11,23 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+# Control characters, the ends of lines, what has no width or changes the direction of a text, halves of a character.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    """Return a text from a file as a terminal may get it: in one line, and without anything that the terminal obeys.
+
+    Args:
+        text: Any text.
+        keep: Characters that stay as they are, such as the ends of lines of what is laid out in lines.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        return match[0] if match[0] in keep else match[0].encode("unicode_escape").decode()
+
+    return _UNPRINTABLE.sub(escape, text)
+
 
 def shorten_numbers(text: str) -> str:
     """Return a text with its long decimal fractions cut to four digits."""
@@ -80,7 +97,7 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for index, name in enumerate(columns):
         grid.add_column(name, justify="right" if index else "left")
     for row in rows:
-        grid.add_row(*row)
+        grid.add_row(*map(printable, row))
     text = StringIO()
     Console(file=text, width=100).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())

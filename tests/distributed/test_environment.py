@@ -2,12 +2,15 @@
 
 import os
 import socket
+from typing import Any
 
 import pytest
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from backlit.distributed.environment import is_lightning_child, launcher_environment
-from backlit.distributed.rendezvous import share
+from backlit.distributed.environment import is_lightning_child, is_on_one_machine, launcher_environment
+from backlit.distributed.rendezvous import local_store, share
 from backlit.errors import RankError
+from tests.helpers.processes import listening_addresses
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "test", "RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "GROUP_RANK": "0"}
 
@@ -68,3 +71,60 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
         return port
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "2"}, True),
+        (TORCHRUN | {"LOCAL_WORLD_SIZE": "1"}, False),
+        (TORCHRUN, False),
+        ({"SLURM_NTASKS": "2", "SLURM_NNODES": "1"}, True),
+        ({"SLURM_NTASKS": "2", "SLURM_NNODES": "2"}, False),
+        ({"SLURM_NTASKS": "2", "SLURM_NNODES": "2", "SLURM_STEP_NUM_NODES": "1"}, True),
+        ({"SLURM_NTASKS": "2"}, False),
+    ],
+)
+def test_processes_on_one_machine_are_recognized(
+    variables: dict[str, str], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOCAL_WORLD_SIZE", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    set_environment(monkeypatch, variables)
+    assert is_on_one_machine() == expected
+
+
+def test_the_store_of_one_machine_listens_on_the_loopback_interface(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    before = listening_addresses(os.getpid())
+    with local_store():
+        assert listening_addresses(os.getpid()) - before <= {"0100007F"}
+        assert os.environ["GLOO_SOCKET_IFNAME"] in ("lo", "lo0")
+        # A second store of the same port is the same.
+        more: Any = {"is_master": True, "wait_for_workers": False, "multi_tenant": True}
+        store = TCPStore("127.0.0.1", int(os.environ["MASTER_PORT"]), **more)
+        assert listening_addresses(os.getpid()) - before <= {"0100007F"}
+        del store
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        monkeypatch.setenv("MASTER_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(RankError, match="MASTER_PORT must be a free port, got "), local_store():
+            pass
+
+
+def test_under_srun_on_one_machine_nobody_else_is_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT", "GLOO_SOCKET_IFNAME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    slurm = {"NTASKS": "2", "NTASKS_PER_NODE": "2", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "NNODES": "1"}
+    set_environment(monkeypatch, {f"SLURM_{name}": value for name, value in slurm.items()})
+    set_environment(monkeypatch, {"SLURM_JOB_NAME": "x", "SLURM_NODELIST": "nowhere", "MASTER_PORT": str(free_port())})
+    before = listening_addresses(os.getpid())
+    _, store = share("plan", lambda: "a", timeout_s=10)
+    assert share("directory", lambda: "b", timeout_s=10, store=store) == ("b", store)
+    assert listening_addresses(os.getpid()) - before <= {"0100007F"}
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    assert share("directory", lambda: "another", timeout_s=10)[0] == "b"
+    assert (os.environ["MASTER_ADDR"], os.environ["GLOO_SOCKET_IFNAME"]) == ("127.0.0.1", "lo")
+    del store

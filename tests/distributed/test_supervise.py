@@ -16,7 +16,7 @@ from backlit.runs.files import new_directory
 from backlit.runs.run import read_rows
 from backlit.training.train import train
 from tests.conftest import Compose, RunCommand
-from tests.helpers.processes import Started, processes_by_arguments, wait_until
+from tests.helpers.processes import Started, listening_addresses, processes_by_arguments, wait_until
 from tests.helpers.runs import only_run, read_record
 
 pytestmark = pytest.mark.process
@@ -102,6 +102,9 @@ def start_two(directory: Path, *overrides: str) -> tuple[Started, int]:
     first = Started(*ENDLESS, f"hydra.run.dir={directory}", *overrides, directory=directory.parent, together=True)
     wait_until((directory / "metrics.csv").exists, process=first)
     (second,) = [pid for pid in processes_by_arguments(str(directory)) if pid != first.pid]
+    for pid in (first.pid, second):
+        assert listening_addresses(pid) <= {"0100007F"}  # 127.0.0.1: nobody else can connect
+    assert listening_addresses(first.pid)
     return first, second
 
 

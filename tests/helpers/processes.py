@@ -5,6 +5,7 @@ tested as it is typed, by the fixture `run_script`.
 """
 
 import atexit
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -111,6 +112,19 @@ def _list_processes(column: str) -> list[list[str]]:
     command = ["ps", "-wweo", f"pid=,stat=,{column}="]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [[field.strip() for field in line.split(maxsplit=2)] for line in listed.splitlines()]
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """Return the addresses on which a process listens for TCP connections, as the kernel writes them."""
+    sockets = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(os.readlink(link))
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()
+    ]
+    # The fourth column is the state, of which 0A is LISTEN.
+    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}
 
 
 def processes_with_files_below(directory: Path) -> list[int]:

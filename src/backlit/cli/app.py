@@ -1,5 +1,6 @@
 """The Hydra program that all commands share, with its exit codes."""
 
+import contextlib
 import functools
 import gc
 import logging
@@ -7,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -23,6 +25,7 @@ from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
 from backlit.runs.files import is_disk_error
+from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_process_as_found
@@ -98,7 +101,7 @@ def _run_hydra(
     except (ValueError, RuntimeError) as error:
         # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
         ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
-        if ended and not any('"status": "completed"' in path.read_text() for path in ended):
+        if ended and not any(_is_completed(path.parent) for path in ended):
             return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
         if invocation.has_started or ended:
             raise
@@ -106,6 +109,13 @@ def _run_hydra(
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _is_completed(run_dir: Path) -> bool:
+    with contextlib.suppress(ValueError):
+        run = Run.read(run_dir)
+        return run is not None and run.record["status"] == "completed"
+    return False
 
 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:

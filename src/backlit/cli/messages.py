@@ -10,7 +10,7 @@ from backlit.cli.known_keys import KnownKeys, groups_in, option_names
 from backlit.config.conf import CONFIG_DIR
 from backlit.config.hints import nearest
 from backlit.errors import ConfigError
-from backlit.text import shell_word
+from backlit.text import printable, shell_word
 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
@@ -30,8 +30,12 @@ def print_errors(error: Exception, config_name: str = "train", *, is_recorded: b
         config_name: The config at the top.
         is_recorded: Whether the config may be a stranger's, whose classes are not imported to name their arguments.
     """
-    for line in explain(error, config_name, is_recorded=is_recorded).splitlines():
-        print(f"error: {line}", file=sys.stderr)
+    if isinstance(error, ConfigError):
+        lines = error.problems
+    else:
+        lines = explain(error, config_name, is_recorded=is_recorded).splitlines()
+    for line in lines:
+        print(f"error: {printable(line)}", file=sys.stderr)
     return 2
 
 

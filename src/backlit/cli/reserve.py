@@ -72,7 +72,12 @@ class CheckAndReserve(Callback):
         invocation = Invocation.current()
         starts_over = invocation.plan.run is not None and invocation.plan.checkpoint is None
         with _exit_on_error(prints=environment is None or environment.local_rank() == 0):
-            chosen, store = share("directory", lambda: _shared_path(_reserve_run(config)), config.process_timeout)
+            chosen, store = share(
+                "directory",
+                lambda: _shared_path(_reserve_run(config)),
+                config.process_timeout,
+                store=invocation.plan.store,
+            )
             directory = Path(chosen)
             invocation.kept.append(store)
             invocation.parts = _build(config, directory)

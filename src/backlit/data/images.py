@@ -1,10 +1,20 @@
 """Image files as images like MNIST's."""
 
+import warnings
 from typing import BinaryIO
 
 import numpy
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+# Formats that PIL reads itself; for others, such as EPS, it starts another program.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "ICO")
+
+
+def image_suffixes() -> set[str]:
+    """Return the suffixes of the files that `read_image` reads, with their dots, in lower case."""
+    Image.init()
+    return {suffix for suffix, format in Image.registered_extensions().items() if format in FORMATS}
 
 
 def read_image(stream: BinaryIO, height: int, width: int) -> NDArray[numpy.uint8]:
@@ -15,9 +25,12 @@ def read_image(stream: BinaryIO, height: int, width: int) -> NDArray[numpy.uint8
     the median pixel of their border.
 
     Raises:
-        Exception: Any exception of PIL, if the file is damaged or not an image.
+        Exception: Any exception of PIL, if the file is damaged or not an image, or if the image is so large that PIL
+            warns of a decompression bomb (90 million pixels).
     """
-    opened = Image.open(stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        opened = Image.open(stream, formats=FORMATS)
     opened.draft("L", (4 * width, 4 * height))  # a photo's JPEG need not be decoded at its full size
     image = ImageOps.exif_transpose(opened)
     if image.mode[0] in "IF":

@@ -4,8 +4,7 @@ import glob
 import os
 from collections.abc import Iterable
 
-from PIL import Image
-
+from backlit.data.images import image_suffixes
 from backlit.errors import ConfigError
 
 
@@ -19,10 +18,10 @@ def find_files(names: Iterable[str]) -> list[str]:
     for name in names:
         found = [name] if name == "-" or os.path.isfile(name) else []
         if os.path.isdir(name):
-            Image.init()
-            suffixes = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+            suffixes = image_suffixes()
             inside = glob.iglob(os.path.join(glob.escape(name), "*"))
-            found = sorted(file for file in inside if os.path.splitext(file)[1].lower() in suffixes)
+            images = (file for file in inside if os.path.splitext(file)[1].lower() in suffixes)
+            found = sorted(file for file in images if os.path.isfile(file))
         elif not found:
             found = sorted(file for file in glob.iglob(name, recursive=True) if os.path.isfile(file))
         if not found:

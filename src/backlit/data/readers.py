@@ -9,9 +9,8 @@ import itertools
 import math
 import struct
 import sys
-import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 import numpy
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor
 from backlit.data.images import border_median, read_image
 from backlit.data.input_files import printable_name, read_stdin
 from backlit.errors import ConfigError
+from backlit.text import printable
 
 # One row per sample of a batch: the columns that describe the sample in the predictions, by name.
 Rows = list[dict[str, Any]]
@@ -60,7 +60,7 @@ class Reader:
                     yield from self._array(file) if self.reads_images or file.endswith(".npy") else self._csv(file)
                 except ConfigError:
                     raise
-                except (OSError, ValueError, TypeError, EOFError, struct.error, zlib.error) as error:
+                except Exception as error:  # a damaged file makes NumPy and gzip raise errors of many kinds
                     self._skip(file, error)
 
     @functools.cached_property
@@ -78,12 +78,13 @@ class Reader:
         if file.endswith((".png", ".jpg", ".jpeg")):  # most files; they are opened once
             return False
         with contextlib.suppress(OSError), self._open(file) as stream:
-            return stream.read(2) in (b"\0\0", b"\x1f\x8b", b"\x93N")
+            head = stream.read(4)
+            return head[:2] in (b"\0\0", b"\x1f\x8b", b"\x93N") and head != b"\0\0\1\0"  # which is an icon's
         return False
 
     def _skip(self, file: str, error: Exception) -> None:
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
-        print(f"error: {file} cannot be read: {reason}", file=sys.stderr)
+        print(printable(f"error: {file} cannot be read: {reason}"), file=sys.stderr)
         self.skipped += 1
 
     def _images(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
@@ -121,9 +122,10 @@ class Reader:
                 return
             unpacked: Any = gzip.GzipFile(fileobj=stream) if magic == b"\x1f\x8b" else stream
             zeros, kind, dimensions = struct.unpack(">HBB", unpacked.read(4))
-            if zeros or kind != 8 or not dimensions:
+            if zeros or kind != 8 or not 1 <= dimensions <= 4:
                 raise ValueError("it is no image, no NumPy file and no IDX file of bytes")
             count, *shape = struct.unpack(f">{dimensions}I", unpacked.read(4 * dimensions))
+            self._check_shape(file, tuple(shape), numpy.dtype("uint8"))  # before so many bytes are read
             for start in range(0, count, self.batch_size):
                 size = min(self.batch_size, count - start) * math.prod(shape)
                 if len(content := unpacked.read(size)) < size:
@@ -132,10 +134,7 @@ class Reader:
 
     def _part(self, file: str, start: int, part: NDArray[Any]) -> tuple[Rows, Tensor]:
         """Return the rows of samples, which start at index `start` of a file, and the samples as stored."""
-        fits = [self.shape, self.shape[1:], (math.prod(self.shape),)] if self.reads_images else [self.shape]
-        if part.shape[1:] not in fits or part.dtype.kind not in "uif":
-            rule = f"numbers in samples of shape {' or '.join(map(str, fits))}"
-            raise ConfigError([f"{file} must have {rule} for this run, got {part.dtype} {part.shape[1:]}"])
+        self._check_shape(file, part.shape[1:], part.dtype)
         if not self.reads_images:
             points = part.astype(numpy.float64).tolist()
             for index, point in enumerate(points):
@@ -150,6 +149,13 @@ class Reader:
             part = (part * (255 / highest)).round().astype(numpy.uint8)
         rows = [{"source": f"{printable_name(file)}[{start + i}]", "inverted": False} for i in range(len(part))]
         return rows, torch.from_numpy(numpy.array(part)).reshape(-1, *self.shape)
+
+    def _check_shape(self, file: str, shape: tuple[int, ...], dtype: "numpy.dtype[Any]") -> None:
+        """Raise `ConfigError` if samples of a shape do not fit the run, or if they are no numbers."""
+        fits = [self.shape, self.shape[1:], (math.prod(self.shape),)] if self.reads_images else [self.shape]
+        if shape not in fits or dtype.kind not in "uif":
+            rule = f"numbers in samples of shape {' or '.join(map(str, fits))}"
+            raise ConfigError([f"{file} must have {rule} for this run, got {dtype} {shape}"])
 
     def _csv(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
         """Yield the batches of points in a CSV file, with or without a header."""
@@ -166,12 +172,24 @@ class Reader:
                 yield values
 
         with open(0 if file == "-" else file, newline="", encoding="utf-8-sig", closefd=file != "-") as stream:
-            left = points(csv.reader(stream))
+            left = points(csv.reader(_lines(stream)))
             try:
                 while chunk := list(itertools.islice(left, self.batch_size)):
                     yield [{"x": x, "y": y} for x, y in chunk], torch.tensor(chunk, dtype=torch.float64)
             except (UnicodeDecodeError, csv.Error):
                 raise ConfigError([f"{file} must be points for this run, as CSV or .npy, got no text"]) from None
+
+
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Yield the lines of a text; a file without line ends is not read as a whole.
+
+    Raises:
+        csv.Error: If a line is longer than 10,000 characters.
+    """
+    while line := stream.readline(10_000):
+        if len(line) == 10_000:
+            raise csv.Error("a line is too long")
+        yield line
 
 
 def _number(text: str) -> float | None:

@@ -30,6 +30,13 @@ def is_lightning_child() -> bool:
     return os.environ.get("LOCAL_RANK", "0") != "0" and launcher_environment() is None
 
 
+def is_on_one_machine() -> bool:
+    """Return whether all processes of the run that torchrun or srun has started are on this machine."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE") is not None
+    return os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES")) == "1"
+
+
 def launcher_environment() -> "ClusterEnvironment | None":
     """Return the environment of torchrun or srun, if one of them has started this process and others with it.
 

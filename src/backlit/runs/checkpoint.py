@@ -52,9 +52,13 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     Raises:
         ValueError: If it is damaged, or no checkpoint.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} must be a checkpoint, but is no file")
     try:
         with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+            # torch packs nothing: no part is larger than the file.
+            is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
+            damaged = "a packed part" if is_packed else archive.testzip()
         content = None if damaged else torch.load(path, map_location=map_location, weights_only=True)
     except Exception:  # whatever a file that is no checkpoint makes zipfile and torch raise
         content, damaged = None, "its end"

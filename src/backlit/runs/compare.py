@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from backlit.runs.bounded import read_text
 from backlit.runs.files import write_json
 from backlit.runs.run import Run, flat_config, read_rows
 from backlit.text import shell_path
@@ -124,4 +125,7 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
 
 def _uncommitted(run: Path) -> str:
     path = run / "uncommitted.diff"
-    return path.read_text() if path.exists() else ""
+    try:
+        return read_text(path)
+    except (OSError, ValueError):
+        return ""

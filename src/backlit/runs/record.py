@@ -1,7 +1,6 @@
 """``run.json``: how a run was started, on what, and how it ended."""
 
 import contextlib
-import json
 import os
 import platform
 import shlex
@@ -12,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from backlit.runs.bounded import read_json
 from backlit.runs.files import atomic_write, write_json
 from backlit.runs.git import git_state
 
@@ -65,7 +65,7 @@ def _program() -> list[str]:
 def _read_record(path: Path) -> dict[str, Any]:
     """Return what ``run.json`` holds; an empty dict if there is none that can be read."""
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
+        content: dict[str, Any] = read_json(path)
     except (FileNotFoundError, ValueError):
         return {}
     return content

@@ -2,7 +2,7 @@
 
 import csv
 import functools
-import json
+import io
 import math
 import re
 import shutil
@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from backlit.runs.bounded import MOST_CURVE_BYTES, read_json, read_text, read_yaml
 from backlit.runs.files import is_locked
 from backlit.text import flatten
 
@@ -20,16 +21,11 @@ from backlit.text import flatten
 def read_rows(path: Path) -> list[dict[str, float]]:
     """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
     try:
-        with path.open(newline="") as file:
-            return [
-                {
-                    name: int(value) if name in ("step", "epoch") else float(value)
-                    for name, value in row.items()
-                    if value
-                }
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError):
+        return [
+            {name: int(value) if name in ("step", "epoch") else float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(io.StringIO(read_text(path, MOST_CURVE_BYTES), newline=""))
+        ]
+    except (OSError, ValueError, TypeError, csv.Error):
         return []
 
 
@@ -74,7 +70,7 @@ class Run:
             ValueError: If ``run.json`` is not what a run writes.
         """
         try:
-            record = json.loads((directory / "run.json").read_text())
+            record = read_json(directory / "run.json")
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -110,9 +106,9 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run has none yet."""
         try:
-            metrics = json.loads((self.directory / "metrics.json").read_text())["metrics"]
+            metrics = read_json(self.directory / "metrics.json")["metrics"]
             return {str(name): float(value) for name, value in metrics.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return {}
 
     @functools.cached_property
@@ -141,9 +137,9 @@ class Run:
 def flat_config(directory: Path) -> dict[str, str]:
     """Return the run's config with dotted keys; empty if there is none."""
     try:
-        text = (directory / ".hydra" / "config.yaml").read_text()
+        text = read_yaml(directory / ".hydra" / "config.yaml")
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
+    except (OSError, ValueError, yaml.YAMLError):
         return {}
     flat = {key: str(value) for key, value in flatten(config if isinstance(config, dict) else {}, ".").items()}
     flat.pop("output_dir", None)

@@ -1,8 +1,9 @@
 """``sweep.json``: the command of a sweep, and its jobs."""
 
-import json
 from pathlib import Path
 from typing import Any
+
+from backlit.runs.bounded import read_json
 
 
 def read_sweep(sweep_dir: Path) -> dict[str, Any]:
@@ -13,7 +14,7 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     """
     path = sweep_dir / "sweep.json"
     try:
-        content: dict[str, Any] = {"jobs": []} | json.loads(path.read_text())
+        content: dict[str, Any] = {"jobs": []} | read_json(path)
     except FileNotFoundError:
         return {"jobs": []}
     except (OSError, ValueError, TypeError) as error:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from backlit.runs.run import Run
 from backlit.sweeps.job import Job
+from backlit.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Screen:
         self._drawn = now
         grid = Table.grid(padding=(0, 2))
         for job in running:
-            grid.add_row(f"  job {job.number}", job.label, *_progress(job))
+            grid.add_row(f"  job {job.number}", *map(printable, [job.label, *_progress(job)]))
         notes = [f"{self._failed} failed"] if self._failed else []
         if self._ended:
             waiting = self._bar.tasks[0].remaining or 0

@@ -7,7 +7,7 @@ from backlit.runs.files import atomic_write, new_directory
 from backlit.sweeps.entries import Entry
 from backlit.sweeps.ranking import rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 # A longer label would leave no room for the curves.
 _MAX_LABEL_CHARACTERS = 80
@@ -36,7 +36,7 @@ def compare_runs(entries: Sequence[Entry], output: Path) -> None:
     )
     with atomic_write(output / "report.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    print(f"  written   {shell_path(output / 'report.csv')}, report.md, report.png")
+    print(printable(f"  written   {shell_path(output / 'report.csv')}, report.md, report.png"))
 
 
 def _curve_label(entry: Entry) -> str:

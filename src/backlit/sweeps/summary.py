@@ -13,7 +13,7 @@ from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 
 def summarize_sweep(sweep_dir: Path) -> bool:
@@ -32,12 +32,12 @@ def summarize_sweep(sweep_dir: Path) -> bool:
     notes = [*_means(groups), *_failures(entries), *_commands(sweep_dir, entries, groups)]
     print_table(f"sweep {shell_path(sweep_dir)}", columns, rows)
     for line in [*(f"  left out  {problem}" for problem in problems), *notes]:
-        get_console().print(line, markup=False, highlight=False, soft_wrap=True)
+        get_console().print(printable(line), markup=False, highlight=False, soft_wrap=True)
     try:
         write_tables(sweep_dir, "sweep", columns, rows, notes)
         _write_picture(sweep_dir / "sweep.png", entries)
     except OSError as error:
-        print(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}", file=sys.stderr)
+        print(printable(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}"), file=sys.stderr)
     return not problems and all(entry.status == "completed" for entry in entries)
 
 

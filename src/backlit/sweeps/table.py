@@ -11,7 +11,7 @@ from rich.table import Table
 
 from backlit.runs.files import atomic_write
 from backlit.sweeps.entries import Entry
-from backlit.text import shell_path, shorten_numbers
+from backlit.text import printable, shell_path, shorten_numbers
 
 # Rows on the console; the files contain all.
 MAX_CONSOLE_ROWS = 50
@@ -49,12 +49,13 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table without the columns that are too wide for a terminal; the files contain them."""
+    title, columns = printable(title), [printable(name) for name in columns]
     table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     shown = [index for index, name in enumerate(columns) if name not in ("directory", "error")]
     for index in shown:
         table.add_column(columns[index], justify="left" if index == 0 else "right", overflow="fold")
     for row in rows[:MAX_CONSOLE_ROWS]:
-        table.add_row(*(shorten_numbers(row[index]) for index in shown))
+        table.add_row(*(shorten_numbers(printable(row[index])) for index in shown))
     text = io.StringIO()
     # A file or a pipe has no width.
     Console(file=text, width=get_console().width if get_console().is_terminal else 1000).print(table)
@@ -81,8 +82,8 @@ def write_tables(directory: Path, name: str, columns: list[str], rows: list[list
 
 def _markdown(columns: list[str], rows: list[list[str]], notes: list[str]) -> str:
     def line(cells: Iterable[str]) -> str:
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+        return f"| {' | '.join(printable(cell).replace('|', chr(92) + '|') for cell in cells)} |\n"
 
     table = line(columns) + line("---" for _ in columns) + "".join(line(row) for row in rows)
-    below = "\n```\n" + "\n".join(note.strip() for note in notes) + "\n```\n" if notes else ""
+    below = "\n```\n" + "\n".join(printable(note.strip()) for note in notes) + "\n```\n" if notes else ""
     return table + below

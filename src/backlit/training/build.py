@@ -129,7 +129,7 @@ def find_problems(cfg: DictConfig, run_dir: Path = Path(), *, is_recorded: bool 
     try:
         prepare_data(build_run(cfg, run_dir, is_recorded=is_recorded))
     except ConfigError as error:
-        return str(error).splitlines()
+        return error.problems
     return []
 
 

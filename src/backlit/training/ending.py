@@ -11,7 +11,7 @@ from backlit.runs.commands import evaluate_command, resume_command
 from backlit.runs.files import is_disk_error
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
-from backlit.text import metrics_table, shell_path
+from backlit.text import metrics_table, printable, shell_path
 from backlit.training.build import RunParts
 from backlit.training.signals import interrupting_signal
 
@@ -27,7 +27,7 @@ def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
     run_dir = shell_path(parts.run_dir)
     seconds, steps = record.content["duration_s"], parts.trainer.global_step
     log.info("%s: completed in %.1f s, %d steps", parts.config["task_name"], seconds, steps)
-    log.info("%s\n", metrics_table(results.metrics))
+    log.info(metrics_table(results.metrics) + "\n")
     weights = [f"{stage}: {path or 'in memory'}" for stage, path in results.stage_checkpoints.items()]
     log.info("  weights   %s", ", ".join(weights))
     log.info("  run       %s", run_dir)
@@ -91,4 +91,4 @@ def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> Non
     arguments = record.content["arguments"] or []
     elsewhere = resume_command(parts.run_dir, arguments, "hydra.run.dir=/another/disk/run")
     reason = f"{where} cannot be written: {error.strerror}"
-    print(f"error: {reason}; {kept}; to resume elsewhere: {elsewhere}", file=sys.stderr)
+    print(printable(f"error: {reason}; {kept}; to resume elsewhere: {elsewhere}"), file=sys.stderr)

@@ -16,7 +16,8 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.distributed.environment import is_lightning_child
+from backlit.distributed.environment import is_lightning_child, launcher_environment
+from backlit.distributed.rendezvous import local_store
 from backlit.distributed.supervise import supervise_ranks
 from backlit.errors import ConfigError
 from backlit.loggers.tensorboard import TensorBoardLogger, hyperparameters
@@ -109,6 +110,7 @@ def _supervised(parts: RunParts) -> Iterator[None]:
     trainer = parts.trainer
     lightning_internals.replace_sigterm_handler(trainer, raise_system_exit)
     children = partial(lightning_internals.child_processes, trainer)
+    starts_others = trainer.world_size > 1 and launcher_environment() is None and not is_lightning_child()
     before, threading.excepthook = threading.excepthook, _report_thread_error
     try:
         with (
@@ -117,6 +119,7 @@ def _supervised(parts: RunParts) -> Iterator[None]:
                 parts.run_dir, parts.config["process_timeout"], rank=trainer.global_rank, children=children
             ) as observe,
             lightning_internals.replace_process_observer(observe),
+            local_store() if starts_others else contextlib.nullcontext(),
         ):
             yield
     finally:

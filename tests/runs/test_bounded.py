@@ -1,0 +1,153 @@
+"""Files of a stranger's run directory: no waiting for a pipe, no memory without bounds, one line."""
+
+import os
+import resource
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backlit.load import load_run, read_config
+from backlit.runs.bounded import read_json, read_text, read_yaml
+from backlit.runs.checkpoint import find_last_checkpoint, read_checkpoint
+from backlit.runs.compare import find_circumstances
+from backlit.runs.record import finish_record
+from backlit.runs.run import Run, flat_config, read_rows
+from backlit.runs.sweep_record import read_sweep
+
+LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Let this process have one GB more of memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def make_directory(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.mkdir()
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+
+
+def make_device(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("make", [make_directory, make_pipe, make_device])
+def test_what_is_no_file_is_not_read(make: Callable[[Path], None], points_run: Path) -> None:
+    make(Path("x"))
+    with pytest.raises(ValueError, match="x is no regular file"):
+        read_text(Path("x"))
+    checkpoint = points_run / "checkpoints" / "last.ckpt"
+    make(checkpoint)
+    with pytest.raises(ValueError, match="must be a checkpoint, but is no file"):
+        read_checkpoint(checkpoint)
+    found = find_last_checkpoint(points_run)
+    assert found is not None
+    assert found.path.name == "previous.ckpt"
+    for name in ("metrics.csv", "metrics.json", "uncommitted.diff", ".hydra/config.yaml"):
+        make(points_run / name)
+    run = Run.read(points_run)
+    assert run is not None
+    assert (run.rows, run.metrics, flat_config(points_run)) == ([], {}, {})
+    assert find_circumstances(points_run, points_run) == []
+    with pytest.raises(ValueError, match=r"has no \.hydra/config.yaml"):
+        load_run(points_run)
+    make(points_run / "run.json")
+    with pytest.raises(ValueError, match=r"run\.json must be readable JSON, got: .* is no regular file"):
+        Run.read(points_run)
+    make(points_run / "sweep.json")
+    with pytest.raises(ValueError, match=r"sweep\.json must be readable JSON, got: .* is no regular file"):
+        read_sweep(points_run)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("[" * 10**6, "is nested too deeply"),
+        ('{"a":' * 10**5, "is nested too deeply"),
+        ("9" * 10**5, "Exceeds the limit"),
+        ('{"status": ' + "9" * 10**5 + "}", "Exceeds the limit"),
+        ("\udcff", "can't decode byte"),
+        (" " * 2**25, "is larger than 16 MB"),
+    ],
+)
+def test_a_record_of_absurd_size_is_one_line(content: str, reason: str, little_memory: None) -> None:
+    for name in ("run.json", "sweep.json", "x.json"):
+        Path(name).write_bytes(content.encode(errors="surrogateescape"))
+    calls: list[Callable[[], Any]] = [
+        lambda: Run.read(Path()),
+        lambda: read_sweep(Path()),
+        lambda: read_json(Path("x.json")),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=reason) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (LAUGHS, r"must have no aliases, got \*a0"),
+        ("a: &x 1\nb: *x\n", r"must have no aliases, got \*x"),
+        ("[" * 10**5, "is nested too deeply"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, "is nested too deeply"),
+        ("".join(f"{' ' * n}a:\n" for n in range(200)), "is nested too deeply"),
+        ("a: " + "9" * 10**5, "Exceeds the limit"),
+        ("#" * 2**21, "is larger than 1 MB"),
+    ],
+)
+def test_a_config_of_absurd_size_is_one_line(content: str, reason: str, little_memory: None) -> None:
+    Path(".hydra").mkdir()
+    Path(".hydra", "config.yaml").write_text(content)
+    assert flat_config(Path()) == {}
+    with pytest.raises(ValueError, match=reason) as caught:
+        read_config(Path())
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+def test_a_config_keeps_its_values(points_run: Path) -> None:
+    path = points_run / ".hydra" / "config.yaml"
+    assert read_yaml(path) == path.read_text()
+    assert read_config(points_run).optimizer.lr == 0.1
+
+
+def test_curves_that_cannot_be_read_are_none() -> None:
+    Path("metrics.csv").write_text("step,epoch,val/loss\n1,0,0.5\n")
+    assert read_rows(Path("metrics.csv")) == [{"step": 1, "epoch": 0, "val/loss": 0.5}]
+    for content in ("step,epoch\n" + "9" * 9000 + ",1\n", 'step\n"' + "x" * 200_000, "step\n1\0\n"):
+        Path("metrics.csv").write_text(content)
+        assert read_rows(Path("metrics.csv")) == []
+
+
+def test_a_checkpoint_that_is_packed_is_not_unpacked(little_memory: None) -> None:
+    torch.save({"state_dict": {}}, "whole.ckpt")
+    assert read_checkpoint(Path("whole.ckpt")) == {"state_dict": {}}
+    with zipfile.ZipFile("bomb.ckpt", "w", zipfile.ZIP_DEFLATED) as archive, zipfile.ZipFile("whole.ckpt") as whole:
+        for name in whole.namelist():
+            archive.writestr(name, whole.read(name))
+        archive.writestr("archive/data/0", b"\0" * 10**7)
+    with pytest.raises(ValueError, match=r"bomb\.ckpt is damaged, or no checkpoint"):
+        read_checkpoint(Path("bomb.ckpt"))
+
+
+def test_a_record_that_cannot_be_read_is_replaced_at_the_end_of_a_run() -> None:
+    Path("run.json").write_text("[" * 10**5)
+    assert finish_record(Path(), "failed", "x", [])
+    assert read_json(Path("run.json"))["status"] == "failed"
