@@ -12,6 +12,7 @@ from backlit.cli.messages import explain
 from backlit.errors import ConfigError
 from tests.conftest import CallCommand
 from tests.helpers.commands import compose_config
+from tests.helpers.sweeps import write_sweep
 
 EXPECTED = {
     "optimizer=adamm": "optimizer=adamm: no such option, did you mean adam?; there are: adam, adamw, rmsprop, sgd",
@@ -237,6 +238,49 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
         expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
     assert explain(error, "train", is_recorded=is_recorded) == expected
     assert Path("imported").exists() != is_recorded
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "input=x.png"], ["export", "format=state_dict"]])
+def test_a_sweep_is_answered_with_its_best_job(command: list[str], call_command: CallCommand, tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a sweep", {"lr=1": [0.5], "lr=2": [0.1], "lr=3": []})
+    (tmp_path / "x.png").touch()
+    ended = call_command(f"backlit-{command[0]}", "run=a sweep", *command[1:])
+    expected = "run must be a run directory, got a sweep, which is a sweep; its best job: \"run='a sweep/1'\""
+    assert (ended.returncode, ended.stderr) == (2, f"error: {expected}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: PATH; for example: backlit-report outputs"),
+        (["run=latest"], "PATH must be a directory, got run=latest, which does not exist: backlit-report outputs"),
+        (["run=a b"], "PATH must be a directory, got run=a b, which does not exist: backlit-report 'a b'"),
+        (["--lr=1"], "the following arguments are required: PATH; for example: backlit-report outputs"),
+    ],
+)
+def test_report_answers_in_one_line(
+    arguments: list[str], message: str, call_command: CallCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "a b").mkdir()
+    ended = call_command("backlit-report", *arguments)
+    assert (ended.returncode, ended.stderr) == (2, f"error: {message}\n")
+
+
+def test_the_help_is_short_and_names_no_flag_that_nobody_needs(call_command: CallCommand) -> None:
+    for name, flag in (("train", "-h"), ("evaluate", "--help"), ("predict", "-h"), ("export", "--help")):
+        ended = call_command(f"backlit-{name}", flag)
+        assert ended.returncode == 0
+        assert len(ended.stdout.splitlines()) < 35
+        assert "--cfg job" in ended.stdout
+        assert "experimental-rerun" not in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_search_without_trials_is_rejected(call_command: CallCommand, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    ended = call_command("backlit-train", "experiment=points", "sweep=optuna", "hydra.sweeper.n_trials=0")
+    expected = "error: hydra.sweeper.n_trials must be a whole number >= 1, got 0\n"
+    assert (ended.returncode, ended.stderr, list(tmp_path.iterdir())) == (2, expected, [])
 
 
 def test_the_version_is_backlits(call_command: CallCommand) -> None:

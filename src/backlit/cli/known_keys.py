@@ -129,7 +129,7 @@ class KnownKeys:
             return f"; {parent} has no keys; choose one of {', '.join(options)}"
         children = self._children(parent)
         if children:
-            close = nearest(last, [*children, *(self.groups if not parent else [])])
+            close = nearest(last, [*children, *(self.groups if not parent else [])], cutoff=0.5 if parent else 0.6)
             close = f"{parent}.{close}" if close and parent else close
         else:
             close = nearest(dotted, [one for one in self.names if "." in one])
