@@ -157,11 +157,12 @@ SLIPS = {
     "model.hidden_sizes=[8, 8]": "model.hidden_sizes=[8, 8]: an argument is typed in quotes, since it has blanks: "
     "'model.hidden_sizes=[8,8]'",
     "model.hidden_sizes=[8": "model.hidden_sizes=[8: there is a [ without its ]: 'model.hidden_sizes=[8]'",
-    "model.hidden_sizes=(8,8)": "model.hidden_sizes=(8,8): characters that mean something else are typed in quotes: "
+    "model.hidden_sizes=(8,8)": "model.hidden_sizes=(8,8): the value has characters that mean something else; type "
     "'model.hidden_sizes=[8,8]'",
-    "task_name=it's": "task_name=it's: characters that mean something else are typed in quotes: "
+    "optimizer.lr=0.1,": "optimizer.lr=0.1,: the value has characters that mean something else; type optimizer.lr=0.1",
+    "task_name=it's": "task_name=it's: the value has characters that mean something else; type "
     """'task_name='"'"'it\\'"'"'s'"'"''""",
-    "tags=[größe,b]": "tags=[größe,b]: characters that mean something else are typed in quotes: \"tags=['größe',b]\"",
+    "tags=[größe,b]": "tags=[größe,b]: the value has characters that mean something else; type \"tags=['größe',b]\"",
     "größe=3": "größe=3: a key has letters, digits, _ and dots, got größe",
     "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
     "for a list: 'optimizer.lr=[1,2]'",
@@ -238,6 +239,33 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
         expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
     assert explain(error, "train", is_recorded=is_recorded) == expected
     assert Path("imported").exists() != is_recorded
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# @package _global_\ntask_name: [x\n", "experiment/own.yaml, line 3: expected ',' or ']', but got '<"),
+        ("# @package _global_\n\ttask_name: x\n", "experiment/own.yaml, line 2: found character '\\t' that cannot st"),
+        (
+            "defaults:\n  - override /data: points\n",
+            "error: a YAML file that overrides other groups must begin with '# @package _global_'; one of experiment d",
+        ),
+        (
+            "# @package _global_\ndefaults:\n  - /data: points\n",
+            "error: data is chosen twice; in the defaults of a YAML file type 'override /data: ...'",
+        ),
+        ("# @package _global_\ndefaults:\n  - override /data: pionts\n", "error: data=pionts: no such option, did"),
+    ],
+)
+def test_a_fault_in_an_own_yaml_file_is_one_line(
+    text: str, expected: str, call_command: CallCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    (tmp_path / "my" / "experiment" / "own.yaml").write_text(text)
+    ended = call_command("backlit-train", "--config-dir", "my", "experiment=own")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert expected in ended.stderr
 
 
 @pytest.mark.parametrize("command", [["evaluate"], ["predict", "input=x.png"], ["export", "format=state_dict"]])

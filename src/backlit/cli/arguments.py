@@ -192,6 +192,8 @@ def _readable(key: str, value: str, keys: KnownKeys) -> str:
     if keys.is_list(key) and re.search(r"[\d\w][\s,]", value) and not re.search("['\"{]", value):
         elements = re.findall(r"[^\s,()\[\]]+", value)
         value = f"[{','.join(elements)}]"
+    if _parse(f"key={value.strip(' ,')}"):
+        value = value.strip(" ,")
     if _parse(f"key={value}") or not value:
         return value
     if value[0] == "[" and value[-1] == "]":
@@ -227,7 +229,7 @@ def _explain(word: str, keys: KnownKeys) -> str:
             text = shell_word(f"{key}={quote_value(value)}")
             return f"{word}: there is a {many} without its {few}{hint or f'; as a text: {text}'}"
     quoted = shell_word(f"{key}={_readable(key, value, keys)}")
-    return f"{word}: characters that mean something else are typed in quotes: {quoted}"
+    return f"{word}: the value has characters that mean something else; type {quoted}"
 
 
 def _explain_bare(word: str, keys: KnownKeys) -> str:

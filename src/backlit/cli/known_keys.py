@@ -23,7 +23,7 @@ from backlit.text import quote_value
 # Of Hydra's own keys, those that users set.
 _HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
 # A longer list is not read.
-_MOST_LISTED = 12
+MOST_LISTED = 12
 
 
 def config_directories() -> list[Path]:
@@ -135,7 +135,7 @@ class KnownKeys:
             close = nearest(dotted, [one for one in self.names if "." in one])
         if close:
             return f", did you mean {close}?"
-        if children and len(children) <= _MOST_LISTED:
+        if children and len(children) <= MOST_LISTED:
             return f"; {f'{parent} has' if parent else 'there are'}: {', '.join(children)}"
         return f"; all keys: backlit-{self.config_name} --cfg job"
 
