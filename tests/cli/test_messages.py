@@ -121,6 +121,7 @@ SLIPS = {
     "scheduler=cosine scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has: min_lr",
     "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
     "scheduler=one_cycle, scheduler=plateau, scheduler=step",
+    "logger.wandb.project=x": "logger.wandb.project: no such key; logger has: tensorboard",
     "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
     # Plus and tilde.
     "+optimizer.lr=1": "+optimizer.lr: the key exists; type it without +: optimizer.lr=1",
@@ -162,6 +163,8 @@ SLIPS = {
     "optimizer.lr=0.1,": "optimizer.lr=0.1,: the value has characters that mean something else; type optimizer.lr=0.1",
     "task_name=it's": "task_name=it's: the value has characters that mean something else; type "
     """'task_name='"'"'it\\'"'"'s'"'"''""",
+    "optimizer=adam(lr=0.1)": "optimizer=adam(lr=0.1): optimizer must be one of its options: adam, adamw, rmsprop, sgd",
+    "optimizer.lr==0.1": "optimizer.lr==0.1: the value has characters that mean something else; type optimizer.lr=0.1",
     "tags=[größe,b]": "tags=[größe,b]: the value has characters that mean something else; type \"tags=['größe',b]\"",
     "größe=3": "größe=3: a key has letters, digits, _ and dots, got größe",
     "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
@@ -196,6 +199,13 @@ def test_a_slip_is_answered_with_what_to_type(arguments: str, monkeypatch: pytes
 )
 def test_other_commands_answer_in_their_own_words(command: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer(command, monkeypatch) == expected
+
+
+def test_files_without_a_key_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").touch()
+    expected = "a.png ...: files are typed as 'input=[a.png,b.png]' or 'input=*.png'"
+    assert answer("backlit-predict run=latest a.png b.png c.png", monkeypatch) == expected
 
 
 def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

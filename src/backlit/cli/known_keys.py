@@ -127,6 +127,8 @@ class KnownKeys:
         if parent in self.groups and not self._children(parent):
             options = [f"{parent}={name}" for name in option_names(parent) if name != "none"]
             return f"; {parent} has no keys; choose one of {', '.join(options)}"
+        while parent and parent.partition(".")[0] in self.names and not self._children(parent):
+            parent, _, last = parent.rpartition(".")
         children = self._children(parent)
         if children:
             close = nearest(last, [*children, *(self.groups if not parent else [])], cutoff=0.5 if parent else 0.6)
