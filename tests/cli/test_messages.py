@@ -12,6 +12,7 @@ from backlit.cli.messages import explain
 from backlit.errors import ConfigError
 from tests.conftest import CallCommand
 from tests.helpers.commands import compose_config
+from tests.helpers.sweeps import write_sweep
 
 EXPECTED = {
     "optimizer=adamm": "optimizer=adamm: no such option, did you mean adam?; there are: adam, adamw, rmsprop, sgd",
@@ -120,6 +121,7 @@ SLIPS = {
     "scheduler=cosine scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has: min_lr",
     "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
     "scheduler=one_cycle, scheduler=plateau, scheduler=step",
+    "logger.wandb.project=x": "logger.wandb.project: no such key; logger has: tensorboard",
     "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
     # Plus and tilde.
     "+optimizer.lr=1": "+optimizer.lr: the key exists; type it without +: optimizer.lr=1",
@@ -156,11 +158,14 @@ SLIPS = {
     "model.hidden_sizes=[8, 8]": "model.hidden_sizes=[8, 8]: an argument is typed in quotes, since it has blanks: "
     "'model.hidden_sizes=[8,8]'",
     "model.hidden_sizes=[8": "model.hidden_sizes=[8: there is a [ without its ]: 'model.hidden_sizes=[8]'",
-    "model.hidden_sizes=(8,8)": "model.hidden_sizes=(8,8): characters that mean something else are typed in quotes: "
+    "model.hidden_sizes=(8,8)": "model.hidden_sizes=(8,8): the value has characters that mean something else; type "
     "'model.hidden_sizes=[8,8]'",
-    "task_name=it's": "task_name=it's: characters that mean something else are typed in quotes: "
+    "optimizer.lr=0.1,": "optimizer.lr=0.1,: the value has characters that mean something else; type optimizer.lr=0.1",
+    "task_name=it's": "task_name=it's: the value has characters that mean something else; type "
     """'task_name='"'"'it\\'"'"'s'"'"''""",
-    "tags=[größe,b]": "tags=[größe,b]: characters that mean something else are typed in quotes: \"tags=['größe',b]\"",
+    "optimizer=adam(lr=0.1)": "optimizer=adam(lr=0.1): optimizer must be one of its options: adam, adamw, rmsprop, sgd",
+    "optimizer.lr==0.1": "optimizer.lr==0.1: the value has characters that mean something else; type optimizer.lr=0.1",
+    "tags=[größe,b]": "tags=[größe,b]: the value has characters that mean something else; type \"tags=['größe',b]\"",
     "größe=3": "größe=3: a key has letters, digits, _ and dots, got größe",
     "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
     "for a list: 'optimizer.lr=[1,2]'",
@@ -194,6 +199,13 @@ def test_a_slip_is_answered_with_what_to_type(arguments: str, monkeypatch: pytes
 )
 def test_other_commands_answer_in_their_own_words(command: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert answer(command, monkeypatch) == expected
+
+
+def test_files_without_a_key_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abc":
+        (tmp_path / f"{name}.png").touch()
+    expected = "a.png ...: files are typed as 'input=[a.png,b.png]' or 'input=*.png'"
+    assert answer("backlit-predict run=latest a.png b.png c.png", monkeypatch) == expected
 
 
 def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,6 +249,76 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
         expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
     assert explain(error, "train", is_recorded=is_recorded) == expected
     assert Path("imported").exists() != is_recorded
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("# @package _global_\ntask_name: [x\n", "experiment/own.yaml, line 3: expected ',' or ']', but got '<"),
+        ("# @package _global_\n\ttask_name: x\n", "experiment/own.yaml, line 2: found character '\\t' that cannot st"),
+        (
+            "defaults:\n  - override /data: points\n",
+            "error: a YAML file that overrides other groups must begin with '# @package _global_'; one of experiment d",
+        ),
+        (
+            "# @package _global_\ndefaults:\n  - /data: points\n",
+            "error: data is chosen twice; in the defaults of a YAML file type 'override /data: ...'",
+        ),
+        ("# @package _global_\ndefaults:\n  - override /data: pionts\n", "error: data=pionts: no such option, did"),
+    ],
+)
+def test_a_fault_in_an_own_yaml_file_is_one_line(
+    text: str, expected: str, call_command: CallCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "my" / "experiment").mkdir(parents=True)
+    (tmp_path / "my" / "experiment" / "own.yaml").write_text(text)
+    ended = call_command("backlit-train", "--config-dir", "my", "experiment=own")
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert expected in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["predict", "input=x.png"], ["export", "format=state_dict"]])
+def test_a_sweep_is_answered_with_its_best_job(command: list[str], call_command: CallCommand, tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a sweep", {"lr=1": [0.5], "lr=2": [0.1], "lr=3": []})
+    (tmp_path / "x.png").touch()
+    ended = call_command(f"backlit-{command[0]}", "run=a sweep", *command[1:])
+    expected = "run must be a run directory, got a sweep, which is a sweep; its best job: \"run='a sweep/1'\""
+    assert (ended.returncode, ended.stderr) == (2, f"error: {expected}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "the following arguments are required: PATH; for example: backlit-report outputs"),
+        (["run=latest"], "PATH must be a directory, got run=latest, which does not exist: backlit-report outputs"),
+        (["run=a b"], "PATH must be a directory, got run=a b, which does not exist: backlit-report 'a b'"),
+        (["--lr=1"], "the following arguments are required: PATH; for example: backlit-report outputs"),
+    ],
+)
+def test_report_answers_in_one_line(
+    arguments: list[str], message: str, call_command: CallCommand, tmp_path: Path
+) -> None:
+    (tmp_path / "a b").mkdir()
+    ended = call_command("backlit-report", *arguments)
+    assert (ended.returncode, ended.stderr) == (2, f"error: {message}\n")
+
+
+def test_the_help_is_short_and_names_no_flag_that_nobody_needs(call_command: CallCommand) -> None:
+    for name, flag in (("train", "-h"), ("evaluate", "--help"), ("predict", "-h"), ("export", "--help")):
+        ended = call_command(f"backlit-{name}", flag)
+        assert ended.returncode == 0
+        assert len(ended.stdout.splitlines()) < 35
+        assert "--cfg job" in ended.stdout
+        assert "experimental-rerun" not in ended.stdout
+
+
+@pytest.mark.slow
+def test_a_search_without_trials_is_rejected(call_command: CallCommand, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    ended = call_command("backlit-train", "experiment=points", "sweep=optuna", "hydra.sweeper.n_trials=0")
+    expected = "error: hydra.sweeper.n_trials must be a whole number >= 1, got 0\n"
+    assert (ended.returncode, ended.stderr, list(tmp_path.iterdir())) == (2, expected, [])
 
 
 def test_the_version_is_backlits(call_command: CallCommand) -> None:

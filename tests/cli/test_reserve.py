@@ -20,6 +20,12 @@ def test_a_run_is_never_mixed_into_another(call_command: CallCommand, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
+def test_a_directory_that_hydra_would_resolve_is_rejected(call_command: CallCommand, tmp_path: Path) -> None:
+    ended = call_command("backlit-train", *QUICK, r"hydra.run.dir='a\${b}'")
+    assert (ended.returncode, ended.stderr) == (2, "error: hydra.run.dir must be a path without ${, got a${b}\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("directory", ["run", "new/deep/run"])
 def test_a_rejected_command_removes_the_directories_that_it_made(
     directory: str, call_command: CallCommand, tmp_path: Path

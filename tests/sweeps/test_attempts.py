@@ -26,6 +26,13 @@ def test_jobs_that_are_recorded_but_not_completed_are_added(tmp_path: Path) -> N
     assert uncompleted_jobs(sweep, [["lr=4", "sweep=lr"], ["lr=9"]]) == [["lr=2"], ["lr=3"]]
 
 
+def test_a_job_is_the_same_with_other_packages_and_trusts_those_that_are_typed(tmp_path: Path) -> None:
+    sweep = write_sweep(tmp_path / "sweep", {"lr=1 packages=[evil]": [], "lr=2": [], "lr=3": []})
+    jobs = [["lr=1", "packages=[mine]"], ["lr=2", "packages=[mine]"]]
+    assert uncompleted_jobs(sweep, jobs) == [["lr=3", "packages=[mine]"]]
+    assert uncompleted_jobs(sweep, [["lr=2"]]) == [["lr=1"], ["lr=3"]]
+
+
 def test_recorded_jobs_are_kept_and_new_ones_added_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sweep = write_sweep(tmp_path / "sweep", {"lr=0": [0.1], "lr=1": [0.2]})
     monkeypatch.setattr("sys.argv", ["backlit-train", "-m", "lr=5"])

@@ -17,6 +17,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
@@ -93,7 +94,7 @@ def _run_hydra(
         # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
         sys.argv[1:] = invocation.plan.arguments
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+    except (ConfigError, HydraException, OmegaConfBaseException, YAMLError) as error:
         is_recorded = config_name != "train" or invocation.plan.is_recorded
         return print_errors(error, config_name, is_recorded=is_recorded)
     except (FloatingPointError, JobError, RerunDiffersError, RankError):

@@ -1,5 +1,6 @@
 """What is typed, read as it is meant: flags anywhere, paths as they are; what Hydra cannot read, with what to type."""
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -144,6 +145,11 @@ def _find_split(words: Sequence[str], keys: KnownKeys) -> tuple[int, str | None]
         typed = typed or [shell_word(f"{key}={value}")]
         rule = "without blanks" if " " not in value else "in quotes, since it has blanks"
         return count, f"{joined}: an argument is typed {rule}: {' or '.join(typed)}"
+    files = list(itertools.takewhile(lambda word: "=" not in word and Path(word).is_file(), words))
+    if keys.config_name == "predict" and len(files) > 1:
+        pattern = Path(files[0]).parent / f"*{Path(files[0]).suffix}"
+        typed = [f"input=[{files[0]},{files[1]}]", f"input={pattern}"]
+        return len(files), f"{files[0]} ...: files are typed as {' or '.join(map(shell_word, typed))}"
     is_pair = len(words) > 1 and re.fullmatch(_KEY, words[0]) and re.fullmatch(r"-?[\w.]+", words[1])
     if is_pair and (words[0] in keys.groups or keys.meant_by(words[0])):
         typed = _assignments(words[0], words[1], keys)
@@ -192,6 +198,8 @@ def _readable(key: str, value: str, keys: KnownKeys) -> str:
     if keys.is_list(key) and re.search(r"[\d\w][\s,]", value) and not re.search("['\"{]", value):
         elements = re.findall(r"[^\s,()\[\]]+", value)
         value = f"[{','.join(elements)}]"
+    if _parse(f"key={value.strip(' ,=')}"):
+        value = value.strip(" ,=")
     if _parse(f"key={value}") or not value:
         return value
     if value[0] == "[" and value[-1] == "]":
@@ -219,6 +227,8 @@ def _explain(word: str, keys: KnownKeys) -> str:
         return f"{word}: a key has letters, digits, _ and dots, got {key or 'none'}"
     if _parse(f"{key}=1") is None and (typed := _assignments(key, value, keys)):
         return f"{word}: no such key; type {' or '.join(typed)}"
+    if key in keys.groups:
+        return f"{word}: {key} must be one of its options: {', '.join(option_names(key))}"
     for opening, closing in ("[]", "{}", "()"):
         if value.count(opening) != value.count(closing):
             few, many = sorted((opening, closing), key=value.count)
@@ -227,7 +237,7 @@ def _explain(word: str, keys: KnownKeys) -> str:
             text = shell_word(f"{key}={quote_value(value)}")
             return f"{word}: there is a {many} without its {few}{hint or f'; as a text: {text}'}"
     quoted = shell_word(f"{key}={_readable(key, value, keys)}")
-    return f"{word}: characters that mean something else are typed in quotes: {quoted}"
+    return f"{word}: the value has characters that mean something else; type {quoted}"
 
 
 def _explain_bare(word: str, keys: KnownKeys) -> str:

@@ -23,7 +23,7 @@ from backlit.text import quote_value
 # Of Hydra's own keys, those that users set.
 _HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
 # A longer list is not read.
-_MOST_LISTED = 12
+MOST_LISTED = 12
 
 
 def config_directories() -> list[Path]:
@@ -127,15 +127,17 @@ class KnownKeys:
         if parent in self.groups and not self._children(parent):
             options = [f"{parent}={name}" for name in option_names(parent) if name != "none"]
             return f"; {parent} has no keys; choose one of {', '.join(options)}"
+        while parent and parent.partition(".")[0] in self.names and not self._children(parent):
+            parent, _, last = parent.rpartition(".")
         children = self._children(parent)
         if children:
-            close = nearest(last, [*children, *(self.groups if not parent else [])])
+            close = nearest(last, [*children, *(self.groups if not parent else [])], cutoff=0.5 if parent else 0.6)
             close = f"{parent}.{close}" if close and parent else close
         else:
             close = nearest(dotted, [one for one in self.names if "." in one])
         if close:
             return f", did you mean {close}?"
-        if children and len(children) <= _MOST_LISTED:
+        if children and len(children) <= MOST_LISTED:
             return f"; {f'{parent} has' if parent else 'there are'}: {', '.join(children)}"
         return f"; all keys: backlit-{self.config_name} --cfg job"
 

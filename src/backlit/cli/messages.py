@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 
 from hydra.errors import MissingConfigException
+from yaml import MarkedYAMLError
 
-from backlit.cli.known_keys import KnownKeys, groups_in, option_names
+from backlit.cli.known_keys import MOST_LISTED, KnownKeys, groups_in, option_names
 from backlit.config.conf import CONFIG_DIR
 from backlit.config.hints import nearest
 from backlit.errors import ConfigError
@@ -44,6 +45,8 @@ def explain(error: BaseException, config_name: str, *, is_recorded: bool = True)
     text = str(error).strip()
     if isinstance(error, ConfigError):
         return text
+    if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark) is not None:
+        return f"{mark.name}, line {mark.line + 1}: {error.problem}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file is not None:
         return _explain_missing_option(error.missing_cfg_file, error.options or [])
     if not text and error.__cause__ is not None:
@@ -61,11 +64,8 @@ def explain(error: BaseException, config_name: str, *, is_recorded: bool = True)
         return f"~{match[1]}: there is no {match[1]} to remove{keys.hint(match[1])}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_unknown_key(match[1], KnownKeys(config_name, is_recorded=is_recorded))
-    if match := re.match(
-        r"Multiple values for ([\w/]+)\.|force-add of config groups is not supported: '\++([^=]+)", text
-    ):
-        group = match[1] or match[2]
-        return f"+{group}: the group exists; type it without +: {_typed_as(group, group)}"
+    if match := re.match(r"(?:Multiple values for |force-add of config groups is not supported: '\++)([\w/]+)", text):
+        return _explain_second_choice(match[1])
     if "Config group override must be a string" in text:
         return _explain_option_of_another_type()
     if match := re.match(r"Error merging override (.*)", text):
@@ -77,6 +77,10 @@ def explain(error: BaseException, config_name: str, *, is_recorded: bool = True)
 
 def explain_unknown_key(key: str, keys: KnownKeys) -> str:
     """Return a line for a key that the config does not have: what to type instead, or what there is."""
+    group, at, package = key.partition("@")
+    if at and package.endswith(f".{group}"):  # the defaults of an option change another group
+        rule = "a YAML file that overrides other groups must begin with '# @package _global_'"
+        return f"{rule}; one of {package.partition('.')[0]} does not"
     what = "no such key" if "." in key else "no such key or group"
     if meant := keys.meant_by(key):
         typed = [_typed_as(key, one) for one in meant]
@@ -93,6 +97,12 @@ def _typed_as(key: str, meant: str) -> str:
         if separator and typed.lstrip("+~") == key:
             return shell_word(f"{meant}={value}")
     return f"{meant}=..."
+
+
+def _explain_second_choice(group: str) -> str:
+    if any(re.match(rf"\++{group}=", argument) for argument in sys.argv[1:]):
+        return f"+{group}: the group exists; type it without +: {_typed_as(group, group)}"
+    return f"{group} is chosen twice; in the defaults of a YAML file type 'override /{group}: ...'"
 
 
 def _explain_several_values(argument: str) -> str:
@@ -121,6 +131,8 @@ def _explain_missing_option(file: str, options: Sequence[str]) -> str:
     beginning = [one for one in known if name and one.startswith(name)]
     close = close or (beginning[0] if len(beginning) == 1 else None)
     hint = f", did you mean {close}?" if close else ""
+    if len(known) > MOST_LISTED:
+        known = [*known[:MOST_LISTED], "..."]
     return f"{wanted}: no such option{hint}{install}; there are: {', '.join(known) or 'none'}"
 
 

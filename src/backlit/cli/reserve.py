@@ -168,6 +168,8 @@ def _reserve(config: DictConfig, kind: str) -> Path:
     if is_chosen and any(path for pattern in _TAKEN_BY[kind] for path in wanted.glob(pattern)):
         hint = f"; to resume it: -m {shell_word(path_override('resume', wanted))}" if kind == "sweep" else ""
         raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one{hint}"])
+    if "${" in str(wanted):  # Hydra would resolve it
+        raise ConfigError([f"{key} must be a path without ${{, got {wanted}"])
     made: list[Path] = []
     try:
         directory = wanted if is_chosen and wanted.is_dir() else new_directory(wanted, made)

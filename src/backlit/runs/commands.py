@@ -43,7 +43,7 @@ def repeat_command(run: Run) -> str:
 
 
 def resume_command(
-    directory: Path, arguments: Iterable[str], *more: str, is_sweep: bool = False, parts_of: Path | None = None
+    directory: Path, arguments: Sequence[str], *more: str, is_sweep: bool = False, parts_of: Path | None = None
 ) -> str:
     """Return the command that resumes a run or a sweep.
 
@@ -56,7 +56,9 @@ def resume_command(
     """
     packages = own_packages(parts_of or directory)
     words = ["backlit-train", *(["-m"] if is_sweep else []), *_own_flags(arguments)]
-    words += [path_override("resume", directory), *_trusted(packages)]
+    # Where data are read and unpacked is not taken from a record alone.
+    places = [override for override in map(str, arguments) if override.startswith("data.data_dir=")]
+    words += [path_override("resume", directory), *places, *_trusted(packages)]
     return " ".join([_python_path(packages) + shell_command(*words), *more])
 
 

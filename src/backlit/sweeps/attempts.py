@@ -13,7 +13,7 @@ from backlit.errors import ConfigError
 from backlit.runs.files import lock_directory, write_json
 from backlit.runs.run import Run, clear_run
 from backlit.runs.sweep_record import read_sweep
-from backlit.sweeps.compose import job_only_overrides
+from backlit.sweeps.compose import job_identity, typed_packages
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import completed_result
 
@@ -54,13 +54,18 @@ def record_jobs(jobs: list[Job], sweep_dir: Path) -> None:
 
 
 def uncompleted_jobs(sweep_dir: Path, job_overrides: Sequence[list[str]]) -> list[list[str]]:
-    """Return the overrides of recorded jobs that are not completed and that `job_overrides` does not name."""
-    named = {tuple(job_only_overrides(overrides)) for overrides in job_overrides}
+    """Return the overrides of recorded jobs that are not completed and that `job_overrides` does not name.
+
+    They trust the packages that `job_overrides` trust, and no others.
+    """
+    named = {job_identity(overrides) for overrides in job_overrides}
+    packages = typed_packages(job_overrides[0]) if job_overrides else []
     uncompleted = []
     for job in read_sweep(sweep_dir)["jobs"]:
         run = read_run(sweep_dir / job["directory"])
-        if tuple(job["overrides"]) not in named and not (run and run.status == "completed"):
-            uncompleted.append(list(job["overrides"]))
+        identity = job_identity(job["overrides"])
+        if identity not in named and not (run and run.status == "completed"):
+            uncompleted.append([*identity, *packages])
     return uncompleted
 
 

@@ -16,6 +16,20 @@ def job_only_overrides(overrides: list[str]) -> list[str]:
     return [override for override in overrides if not override.startswith("sweep=")]
 
 
+def job_identity(overrides: Sequence[str]) -> tuple[str, ...]:
+    """Return what makes a job the same one in another attempt: its overrides, without those of `typed_packages`."""
+    return tuple(override for override in job_only_overrides(list(overrides)) if not _is_packages(override))
+
+
+def typed_packages(overrides: Sequence[str]) -> list[str]:
+    """Return the overrides that name the packages which the user trusts now; recorded ones count for nothing."""
+    return [override for override in overrides if _is_packages(override)]
+
+
+def _is_packages(override: str) -> bool:
+    return override.lstrip("+").startswith("packages=")
+
+
 def compose_jobs(
     config: DictConfig,
     hydra_context: HydraContext,
@@ -33,14 +47,14 @@ def compose_jobs(
         sweep_dir: The directory of the sweep.
     """
     recorded = read_sweep(sweep_dir)["jobs"]
-    recorded_by_overrides = {tuple(job["overrides"]): job for job in recorded}
+    recorded_by_identity = {job_identity(job["overrides"]): job for job in recorded}
     next_number = max([first_number, *(job["number"] + 1 for job in recorded)])
     typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
     jobs = []
     for sweep_overrides in job_overrides:
         overrides = job_only_overrides(sweep_overrides)
-        earlier = recorded_by_overrides.get(tuple(overrides))
+        earlier = recorded_by_identity.get(job_identity(overrides))
         composed = hydra_context.config_loader.load_sweep_config(config, sweep_overrides)
         if earlier is None:
             number, next_number = next_number, next_number + 1
