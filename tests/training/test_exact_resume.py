@@ -58,7 +58,7 @@ REPRESENTATIVES = {
     "accumulation": ([*POINTS, ACCUMULATION], [("on_train_batch_start", 66)]),
     "averaging": ([*POINTS, AVERAGING, "scheduler=cosine"], [STEP]),
     "learning_rates": ([*POINTS, lightnings("LearningRateMonitor", "logging_interval: step")], [STEP]),
-    "plain_data": ([*plain("seed: 3"), "trainer.max_epochs=3"], [STEP]),
+    "plain_data": ([*plain("seed: 3"), "trainer.max_epochs=3"], [("on_train_batch_start", 10), STEP]),
 }
 
 FLAGS = {

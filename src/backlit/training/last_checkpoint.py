@@ -155,9 +155,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, if it is time, or if a signal ends the run."""
-        if self._logged:  # the first batch of a resumed epoch, which has logged something
+        if self._logged:  # of a resumed epoch; what this batch has logged for the first time
             lightning_internals.add_logged_sums(trainer, self._logged)
-            self._logged = {}
         is_late = self.every_n_minutes is not None and monotonic() - self._saved_at >= 60 * self.every_n_minutes
         number, is_late = self._reduce_over_ranks(trainer, is_late)
         is_due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
@@ -166,6 +165,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
+        self._logged = {}
         number, _ = self._reduce_over_ranks(trainer, False)
         self._save(trainer, number)
 

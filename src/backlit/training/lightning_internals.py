@@ -130,10 +130,10 @@ def logged_sums(trainer: "Trainer") -> dict[str, list[Any]]:
 
 
 def add_logged_sums(trainer: "Trainer", sums: dict[str, list[Any]]) -> None:
-    """Add what `logged_sums` has returned to what the first batch of a resumed epoch has logged."""
+    """Add what `logged_sums` has returned to what a resumed epoch has logged, and remove it from `sums`."""
     for key, result in trainer.fit_loop.epoch_loop._results.items():
         if key in sums:
-            value, *size = (part.to(result.value.device) for part in sums[key])
+            value, *size = (part.to(result.value.device) for part in sums.pop(key))
             if size:
                 result.cumulated_batch_size = size[0] + result.cumulated_batch_size
             is_extreme = result.meta.is_max_reduction or result.meta.is_min_reduction

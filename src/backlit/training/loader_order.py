@@ -26,7 +26,10 @@ class LoaderOrder:
     def replay(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the iteration of an epoch that is resumed as it began before, and skip the batches that are done."""
         if self.state is not None and has_plain_loaders(trainer):
-            restore_generators(self.state, pl_module.device, own_generators(trainer))
+            own = own_generators(trainer)
+            for generator in own:  # as they are when the first epoch begins, whose state was kept before they existed
+                generator.manual_seed(generator.initial_seed())
+            restore_generators(self.state, pl_module.device, own)
             lightning_internals.repeat_batches(trainer)
 
 
