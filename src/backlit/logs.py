@@ -18,6 +18,7 @@ _IGNORED_WARNINGS = (
     "The number of training batches .* is smaller than the logging interval",  # records span epochs
     "You requested to overfit but enabled train dataloader shuffling",  # and it is turned off, as it should
     "The `srun` command is available on your system but is not used",  # README says when it is wanted
+    "You're resuming from a checkpoint that ended before the epoch ended",  # `training.loader_order` repeats the order
     "Checkpoint directory .* exists and is not empty",  # that of a run that is resumed
     "The dirpath has changed from",  # ckpt_path of one run, directory of another
 )

@@ -148,3 +148,10 @@ def test_too_few_samples_for_the_processes_are_named() -> None:
 def test_a_value_out_of_range_is_named(argument: str, value: int) -> None:
     with pytest.raises(ValueError, match=rf"^{argument} must be >= \d( .*)?, got {value}$"):
         PointsDataModule(**{argument: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.process
+def test_workers_draw_no_number_that_dropout_would_draw() -> None:
+    before = torch.get_rng_state()
+    assert len(list(BatchLoader(pairs(4), 2, num_workers=1))) == 2
+    assert torch.equal(torch.get_rng_state(), before)

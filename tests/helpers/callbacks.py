@@ -73,3 +73,31 @@ class Killer(lightning.Callback):
 
     def on_validation_batch_end(self, *_: object) -> None:
         self.strike("validation")
+
+
+class CutError(Exception):
+    """Ends a run as a kill would, without an end to its process."""
+
+
+class Cutter(lightning.Callback):
+    """Raises `CutError`.
+
+    Args:
+        hook: The hook of a callback in which it does so.
+        number: The occurrence at which it does so, counted from 1.
+    """
+
+    def __init__(self, hook: str, number: int) -> None:
+        self.left = number
+
+        def cut(*_: object) -> None:
+            self.left -= 1
+            if not self.left:
+                raise CutError
+
+        setattr(self, hook, cut)
+
+
+def cutter(hook: str, number: int) -> str:
+    """Return the override that adds a `Cutter`."""
+    return f"+callbacks.cutter={{_target_: tests.helpers.callbacks.Cutter, hook: {hook}, number: {number}}}"

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import io
-import logging
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +50,7 @@ def call_in_process(*command: str) -> Ended:
         contextlib.redirect_stdout(io.StringIO()) as printed,
         contextlib.redirect_stderr(io.StringIO()) as reported,
         pytest.MonkeyPatch.context() as patch,
-        _hydra_and_logging_as_found(),
+        _hydra_as_found(),
     ):
         patch.setattr(sys, "argv", list(command))
         try:
@@ -63,18 +62,12 @@ def call_in_process(*command: str) -> Ended:
 
 
 @contextlib.contextmanager
-def _hydra_and_logging_as_found() -> Iterator[None]:
-    """Restore what a Hydra program sets for the life of its process: its config, and the root logger."""
+def _hydra_as_found() -> Iterator[None]:
+    """Restore what a Hydra program sets for the life of its process: its config."""
     GlobalHydra.instance().clear()
-    config, root = HydraConfig.instance().cfg, logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+    config = HydraConfig.instance().cfg
     try:
         yield
     finally:
-        for handler in root.handlers:
-            if handler not in handlers:
-                handler.close()
-        root.handlers[:] = handlers
-        root.setLevel(level)
         HydraConfig.instance().cfg = config
         GlobalHydra.instance().clear()

@@ -30,3 +30,11 @@ def test_a_resumed_run_keeps_the_records_up_to_its_checkpoint(tmp_path: Path) ->
     assert [row["step"] for row in logger.rows_before] == [1, 2]
     logger.log_metrics({"train/loss": 0.75, "epoch": 0}, 3)
     assert path.read_text().splitlines() == ["step,epoch,train/loss", "1,0,0.5", "2,0,0.25", "3,0,0.75"]
+
+
+def test_a_record_of_the_last_step_is_kept_if_it_precedes_the_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_text("step,epoch,val/acc,test/acc\n1,0,0.5,\n2,1,0.75,\n2,1,,0.25\n1,1,0.5,\n3,1,0.5,\n")
+    logger = MetricsCSV(path, steps_done=2, rows_done=2)
+    assert [(row["step"], row.get("val/acc")) for row in logger.rows_before] == [(1, 0.5), (2, 0.75), (1, 0.5)]
+    assert MetricsCSV(path, steps_done=2).rows_before[2] == {"step": 2, "epoch": 1, "test/acc": 0.25}

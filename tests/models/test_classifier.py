@@ -1,9 +1,11 @@
+import contextlib
 import math
 from typing import Any
 
 import lightning
 import pytest
 import torch
+import torchmetrics
 import torchmetrics.functional.classification as reference
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -261,3 +263,41 @@ def test_the_metric_state_restores_a_training_between_two_records() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again["steps"], states[-1]["steps"], strict=True))
     assert torch.equal(again["unrecorded"], states[-1]["unrecorded"])
     assert len(again["unrecorded"]) == 3
+
+
+@pytest.mark.filterwarnings(SHORT_EPOCH)
+@pytest.mark.parametrize("limit", [1.0, 3], ids=["completed", "cut"])
+def test_a_second_fit_is_as_the_first_of_a_new_module(limit: float) -> None:
+    used, new = (BinaryClassifier(optimizer=lambda parameters: torch.optim.SGD(parameters, 0.1)) for _ in range(2))
+    data = PointsDataModule(train_size=40, batch_size=10, passes_per_epoch=1, val_size=20)
+    found = []
+    for module, fits in ((used, 2), (new, 1)):
+        weights = {name: value.clone() for name, value in new.net.state_dict().items()}
+        for fit in range(fits):
+            module.net.load_state_dict(weights)
+            cut = [_Cut()] if fit < fits - 1 and limit != 1.0 else []
+            one = trainer(max_epochs=2, log_every_n_steps=3, callbacks=cut)
+            with contextlib.suppress(RuntimeError):
+                one.fit(module, datamodule=data)
+        found.append((module.metric_state(), one.callback_metrics, module.net.state_dict()))
+    (state, metrics, weights), (new_state, new_metrics, new_weights) = found
+    assert (state["sizes"], state["recorded_at"]) == (new_state["sizes"], new_state["recorded_at"])
+    assert torch.equal(state["unrecorded"], new_state["unrecorded"])
+    assert metrics == new_metrics
+    assert all(torch.equal(weights[name], new_weights[name]) for name in weights)
+
+
+class _Cut(lightning.Callback):
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        if trainer.global_step == 5:
+            raise RuntimeError
+
+
+def test_metrics_stay_in_float32_when_the_module_is_converted() -> None:
+    model = BinaryClassifier().to(torch.bfloat16)
+    best = model.val_best["acc"]
+    assert isinstance(best, torchmetrics.MaxMetric)
+    best.update(torch.tensor(0.94))
+    model.to(torch.bfloat16)
+    assert best.compute().item() == pytest.approx(0.94, abs=1e-7)  # in bfloat16 it would be 0.9414
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}

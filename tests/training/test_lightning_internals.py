@@ -203,3 +203,65 @@ def test_a_batch_is_between_steps_unless_a_validation_follows_or_gradients_accum
 
     fit(make_trainer(max_epochs=1, callbacks=[Witness()], num_sanity_val_steps=0, **arguments))
     assert between == expected
+
+
+def test_the_last_epoch_counts_when_nothing_is_left_to_train() -> None:
+    trainer = make_trainer(max_epochs=1)
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    epochs.processed = 3
+    assert trainer.current_epoch == 0
+    lightning_internals.complete_last_epoch(trainer)
+    assert trainer.current_epoch == 3
+
+
+def test_the_batches_of_a_resumed_epoch_are_skipped_in_their_order() -> None:
+    seen: list[list[int]] = []
+
+    class Repeats(lightning.Callback):
+        def on_train_start(self, trainer: lightning.Trainer, *_: Any) -> None:
+            state = torch.get_rng_state()
+            whole = [batch[0] for batch in lightning_internals.train_loaders(trainer)[0]]
+            torch.set_rng_state(state)
+            trainer.fit_loop.epoch_loop.batch_progress.current.ready = 3
+            lightning_internals.repeat_batches(trainer)
+            fetcher: Any = trainer.fit_loop._data_fetcher
+            assert fetcher.fetched == 0
+            rest = [next(fetcher)[0][0] for _ in range(len(whole) - 3)]
+            seen.extend([torch.cat(whole[3:]).tolist(), torch.cat(rest).tolist()])
+            trainer.should_stop = True
+
+    class Module(lightning.LightningModule):
+        def training_step(self, batch: Any, batch_idx: int) -> None:
+            return None
+
+        def configure_optimizers(self) -> None:
+            return None
+
+    data = torch.utils.data.TensorDataset(torch.arange(20))
+    loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+    with pytest.warns(UserWarning, match="configure_optimizers"):
+        make_trainer(max_epochs=1, callbacks=[Repeats()]).fit(Module(), loader)
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 8
+
+
+def test_the_sums_of_logged_values_are_kept_and_added() -> None:
+    found: list[dict[str, list[float]]] = []
+
+    class Sums(lightning.Callback):
+        def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: Any, *arguments: Any) -> None:
+            for name, reduce_fx in (("mean", "mean"), ("sum", "sum"), ("max", "max")):
+                value = float(arguments[-1] + 1)
+                pl_module.log(name, value, on_step=False, on_epoch=True, reduce_fx=reduce_fx, batch_size=2)
+            if arguments[-1] == 1:
+                sums = lightning_internals.logged_sums(trainer)
+                found.append({key.rpartition(".")[2]: [float(x) for x in value] for key, value in sums.items()})
+                lightning_internals.add_logged_sums(trainer, sums)
+                sums = lightning_internals.logged_sums(trainer)
+                found.append({key.rpartition(".")[2]: [float(x) for x in value] for key, value in sums.items()})
+
+    fit(make_trainer(max_epochs=1, callbacks=[Sums()]))
+    assert found == [
+        {"mean": [6, 4], "sum": [3], "max": [2]},
+        {"mean": [12, 8], "sum": [6], "max": [2]},
+    ]

@@ -15,6 +15,7 @@ import pytest
 
 from backlit.errors import ConfigError
 from backlit.runs.files import new_directory
+from backlit.train import main
 from backlit.training.restore_process import leave_process_as_found
 from backlit.training.train import train
 from tests.helpers.commands import QUICK, compose_config
@@ -57,6 +58,18 @@ def test_a_second_run_in_one_process_is_the_same(tmp_path: Path) -> None:
     config = compose_config(*QUICK, "model.dropout=0.1")
     assert train(config, first) == train(config, second)
     assert_same_run(second, first)
+
+
+@pytest.mark.slow
+def test_a_command_leaves_the_process_as_it_found_it_and_a_second_one_is_the_same(tmp_path: Path) -> None:
+    before = process()
+    for name, more in (("first", []), ("other", ["trainer.precision=64-true"]), ("second", [])):
+        sys.argv[1:] = [*QUICK, *more, f"hydra.run.dir={tmp_path / name}"]
+        typed = list(sys.argv)
+        main()
+        assert process() == before | {"arguments": typed}
+    sys.argv[:] = before["arguments"]
+    assert_same_run(tmp_path / "second", tmp_path / "first")
 
 
 def test_what_is_set_within_the_context_is_restored() -> None:

@@ -154,8 +154,11 @@ def _build_callback(node: DictConfig, directory: Path) -> Callback:
 
 
 def _build_logger(node: DictConfig, steps_done: int | None) -> Logger:
-    """Return a logger; TensorBoard forgets the events of a resumed run that are later than its checkpoint."""
+    """Return a logger; TensorBoard forgets the events of a resumed run from its checkpoint's step on.
+
+    Those of that step itself may be of the test, or of the next step. `training.train.run` records the others again.
+    """
     kind = get_object(node["_target_"])
     is_tensorboard = isinstance(kind, type) and issubclass(kind, lightning_loggers.TensorBoardLogger)
-    more = {"purge_step": steps_done + 1} if is_tensorboard and steps_done is not None else {}
+    more = {"purge_step": steps_done} if is_tensorboard and steps_done is not None else {}
     return _build_part(node, Logger, **more)  # type: ignore[type-abstract]

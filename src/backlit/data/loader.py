@@ -127,7 +127,8 @@ class BatchLoader:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield inputs of shape ``(b, ...)`` and targets ``(b,)``."""
         self._yielded, self._skip = self._skip, 0
-        parts = self._indices(self.epoch())[self._yielded :]
+        epoch = self.epoch()
+        parts = self._indices(epoch)[self._yielded :]
         batches: Iterable[tuple[Tensor, Tensor]]
         if self.num_workers:
             batches = DataLoader(
@@ -136,6 +137,9 @@ class BatchLoader:
                 collate_fn=keep_batch,
                 num_workers=self.num_workers,
                 pin_memory=self.pin_memory,
+                # Seeds the workers. Without it their seed would be drawn from the generator that dropout draws from,
+                # once more in an epoch that is resumed.
+                generator=torch.Generator().manual_seed(mix_seeds(self.seed, epoch)),
             )
         else:
             batches = map(self.data.__getitems__, parts)

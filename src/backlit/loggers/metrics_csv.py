@@ -21,12 +21,18 @@ class MetricsCSV(loggers.Logger):
         path: The file; it appears with the first record.
         steps_done: Optimizer steps of the checkpoint that the run resumes from: the records up to it are kept, later
             ones removed. None for a fresh run: earlier records are replaced.
+        rows_done: Number of records when that checkpoint was written, where it is known: a later one of its last step
+            belongs to the test, or to the next step of a module that counts steps from 0.
     """
 
-    def __init__(self, path: Path, steps_done: int | None = None) -> None:
+    def __init__(self, path: Path, steps_done: int | None = None, rows_done: int | None = None) -> None:
         super().__init__()
         self.path = path
-        self.rows_before = [] if steps_done is None else [r for r in read_rows(path) if r["step"] <= steps_done]
+        self.rows_before: list[dict[str, Any]] = []
+        if steps_done is not None:
+            rows = read_rows(path)
+            first_dropped = (steps_done, len(rows) if rows_done is None else rows_done)
+            self.rows_before = [row for i, row in enumerate(rows) if (row["step"], i) < first_dropped]
         self.rows: list[dict[str, Any]] = list(self.rows_before)
         self._columns = list(dict.fromkeys(["step", "epoch", *(name for row in self.rows for name in row)]))
         self._has_header = False

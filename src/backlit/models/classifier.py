@@ -58,21 +58,34 @@ class Classifier(lightning.LightningModule):
         self.make_optimizer = torch.optim.Adam if optimizer is None else optimizer
         self.make_scheduler = scheduler
         # A training curve needs only the accuracy; the other metrics sort all scores and are computed in validation.
-        self.scores = nn.ModuleDict(
+        self.scores = _Measures(
             {
                 "train_": MetricCollection({"acc": scores["acc"].clone()}, prefix="train/"),
                 "val_": scores.clone(prefix="val/"),
                 "test_": scores.clone(prefix="test/"),
             }
         )
-        self.mean_loss = nn.ModuleDict({f"{stage}_": MeanMetric() for stage in ("train", "val", "test")})
-        self.val_best: nn.ModuleDict = nn.ModuleDict({"acc": MaxMetric(), "loss": MinMetric()})
+        self.mean_loss = _Measures({f"{stage}_": MeanMetric() for stage in ("train", "val", "test")})
+        self.val_best = _Measures({"acc": MaxMetric(), "loss": MinMetric()})
         for best in self.val_best.values():
             assert isinstance(best, Metric)
             best.persistent(True)
         self._steps: dict[Stage, list[tuple[Tensor, Tensor, Tensor]]] = {"train": [], "val": [], "test": []}
         self._losses_since_record: list[Tensor] = []
         self._recorded_at = 0
+
+    def setup(self, stage: str) -> None:
+        """Forget what an earlier fit or test has kept, so that a second one is as the first."""
+        for steps in self._steps.values():
+            steps.clear()
+        kept = [*self.scores.values(), *self.mean_loss.values()]
+        if stage == "fit":
+            self._losses_since_record.clear()
+            self._recorded_at = 0
+            kept += self.val_best.values()
+        for metric in kept:
+            assert isinstance(metric, Metric | MetricCollection)
+            metric.reset()
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss, shape ``()``, of logits ``(b, ...)`` for targets ``(b,)``."""
@@ -248,6 +261,16 @@ class Classifier(lightning.LightningModule):
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps)}
+
+
+class _Measures(nn.ModuleDict):
+    """Metrics that move with the module but stay in float32 when it is converted, as ``precision=bf16-true`` does.
+
+    In bfloat16 a best value would be rounded when it is restored, and a sum of sample counts ends at 256.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-untyped-call]
 
 
 class Recorder(lightning.Callback):

@@ -4,8 +4,8 @@ import logging
 
 from backlit.runs.results import Results
 from backlit.runs.run import best_row
+from backlit.training import lightning_internals
 from backlit.training.build import RunParts
-from backlit.training.lightning_internals import skip_nvml_probe
 
 log = logging.getLogger(__name__)
 
@@ -17,6 +17,8 @@ def fit_and_test(parts: RunParts) -> Results:
     A completed run that is trained longer keeps its results until the end.
     """
     results, tested = Results(parts.run_dir), parts.config["ckpt_path"]
+    # Lightning converts the model after it has loaded a checkpoint: float64 weights would pass through float32.
+    parts.trainer.precision_plugin.convert_module(parts.model)
     if parts.config["train"]:
         tested = _fit(parts, results)
     if parts.config["test"]:
@@ -28,9 +30,10 @@ def fit_and_test(parts: RunParts) -> Results:
 
 def _fit(parts: RunParts, results: Results) -> str | None:
     """Train, write the results, and return the checkpoint to test; None if there is none."""
-    skip_nvml_probe()
+    lightning_internals.skip_nvml_probe()
     trainer, start = parts.trainer, None if parts.steps_done is None else parts.config["ckpt_path"]
     trainer.fit(parts.model, parts.datamodule, ckpt_path=start, weights_only=True if start else None)
+    lightning_internals.complete_last_epoch(trainer)
     _add_fit_results(results, parts)
     best, last = _checkpoint_paths(parts)
     if trainer.is_global_zero:
@@ -57,8 +60,9 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
     rows = [] if parts.metrics_csv is None else parts.metrics_csv.rows
     # What was measured before the run was resumed counts, too.
     before = [] if parts.metrics_csv is None else parts.metrics_csv.rows_before
-    measured = {name: float(value) for row in before for name, value in row.items() if "/" in name}
-    measured |= {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
+    measured = {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
+    earlier = {name: float(value) for row in before for name, value in row.items() if "/" in name}
+    measured |= {name: value for name, value in earlier.items() if name not in measured}
     results.add({name: value for name, value in measured.items() if not name.endswith("_best")}, last)
     # A best value so far is of an earlier epoch, whose weights are kept only if it is the optimized metric's.
     results.add({name: value for name, value in measured.items() if name.endswith("_best")}, None)

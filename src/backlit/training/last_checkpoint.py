@@ -1,5 +1,6 @@
 """``last.ckpt``: when it is written, and what a bit-identical resume takes beside Lightning's own state."""
 
+import logging
 import signal
 import threading
 from pathlib import Path
@@ -9,12 +10,17 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from backlit.arguments import Positive, PositiveInt, check_arguments
+from backlit.loggers import MetricsCSV, TensorBoardLogger
 from backlit.training import lightning_internals
-from backlit.training.random_state import rank_state, restore_rank_state
+from backlit.training.inexact import inexact_parts
+from backlit.training.loader_order import LoaderOrder, has_plain_loaders, own_generators
+from backlit.training.random_state import metric_states, rank_state, restore_metrics, restore_rank_state
+
+log = logging.getLogger(__name__)
 
 
 class LastCheckpoint(Checkpoint):
@@ -42,15 +48,40 @@ class LastCheckpoint(Checkpoint):
         self.path = Path(path)
         self.every_n_steps = every_n_steps
         self.every_n_minutes = every_n_minutes
+        self._order = LoaderOrder()
         self._processes: list[dict[str, Any]] = []
         self._metrics: dict[str, torch.Tensor] = {}
+        self._logged: dict[str, list[torch.Tensor]] = {}
         self._signal = 0
         self._handlers_before: dict[int, Any] = {}
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keep the generators: Lightning begins the first epoch's iteration before any other hook."""
+        self._processes, self._metrics, self._logged = [], {}, {}  # of the checkpoint that was tested last
+        if stage == "fit":
+            self._order.keep(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the generators: the epoch's iteration begins, that of the first epoch apart."""
+        if trainer.current_epoch and has_plain_loaders(trainer):
+            self._order.keep(trainer, pl_module)
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Add the state of each process, and the metrics that a scheduler or callback may ask for later."""
+        """Add the state of each process, and what a scheduler, a callback or a logger may ask for later.
+
+        What TensorBoard buffers is written: a kill would lose records that the checkpoint has behind it.
+        """
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
-        state = rank_state(pl_module)
+        for logger in trainer.loggers:
+            if isinstance(logger, MetricsCSV):
+                checkpoint["metrics_csv_rows"] = len(logger.rows)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.flush()
+        state = rank_state(pl_module, own_generators(trainer))
+        if has_plain_loaders(trainer):
+            state["order"] = self._order.state
+        state["metrics"] = metric_states(pl_module)
+        state["logged"] = lightning_internals.logged_sums(trainer)
         states: list[Any] = [state]
         if trainer.world_size > 1:
             states = [None] * trainer.world_size
@@ -65,18 +96,42 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore that state; take Ctrl-C and SIGTERM, which are to wait for the end of a batch."""
-        if len(self._processes) == trainer.world_size:
-            restore_rank_state(pl_module, self._processes[trainer.global_rank])
-        self._processes = []
+        if trainer.is_global_zero:
+            for line in inexact_parts(trainer):
+                log.warning(line)
         trainer.callback_metrics.update(self._metrics)
         self._step_plateaus(trainer, pl_module)
         lightning_internals.resume_loops(trainer)
+        if trainer.fit_loop.restarted_mid_epoch:
+            _repeat_epoch_start(trainer, pl_module)
+            self._order.state = self._state_before(trainer).get("order")
+            self._order.replay(trainer, pl_module)
+        self._restore_process(trainer, pl_module)
         self._saved_at, self._saved_step = monotonic(), trainer.global_step
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as a shell has it for a script in the background
                     self._handlers_before[number] = signal.signal(number, self._keep_signal)
         lightning_internals.stop_sigterm_broadcast(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore that state if nothing was left to train: what follows may draw numbers, and reports the metrics."""
+        trainer.callback_metrics.update(self._metrics)
+        self._restore_process(trainer, pl_module)
+
+    def _state_before(self, trainer: Trainer) -> dict[str, Any]:
+        """Return the state of this process in the checkpoint; empty where that is of other processes, or none."""
+        fits = len(self._processes) == trainer.world_size
+        return self._processes[trainer.global_rank] if fits else {}
+
+    def _restore_process(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore, once, the state of this process."""
+        if state := self._state_before(trainer):
+            restore_rank_state(pl_module, state, own_generators(trainer))
+            if trainer.fit_loop.restarted_mid_epoch:
+                restore_metrics(pl_module, state.get("metrics", {}))
+                self._logged = state.get("logged", {})
+        self._processes, self._metrics = [], {}
 
     def _step_plateaus(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Step the schedulers that wait for a metric if the checkpoint is of an epoch's end: it is written before."""
@@ -98,6 +153,8 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save, if it is time, or if a signal ends the run."""
+        if self._logged:  # of a resumed epoch; what this batch has logged for the first time
+            lightning_internals.add_logged_sums(trainer, self._logged)
         is_late = self.every_n_minutes is not None and monotonic() - self._saved_at >= 60 * self.every_n_minutes
         number, is_late = self._reduce_over_ranks(trainer, is_late)
         is_due = self.every_n_steps is not None and trainer.global_step - self._saved_step >= self.every_n_steps
@@ -106,6 +163,7 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save."""
+        self._logged = {}
         number, _ = self._reduce_over_ranks(trainer, False)
         self._save(trainer, number)
 
@@ -143,3 +201,14 @@ class LastCheckpoint(Checkpoint):
         number, self._signal = self._signal, 0
         if number:
             signal.raise_signal(number)
+
+
+def _repeat_epoch_start(trainer: Trainer, pl_module: LightningModule) -> None:
+    """Let the callbacks that set up an epoch when it starts do so for one that is resumed; Lightning does not."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, GradientAccumulationScheduler | StochasticWeightAveraging):
+            groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+            rates = [group["lr"] for group in groups]
+            callback.on_train_epoch_start(trainer, pl_module)
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate  # averaging makes a scheduler, which takes a step

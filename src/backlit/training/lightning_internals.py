@@ -91,16 +91,82 @@ def end_epoch_once(trainer: "Trainer") -> None:
         trainer.fit_loop._iteration_based_training = lambda: not batches.is_last_batch  # type: ignore[method-assign]
 
 
+def complete_last_epoch(trainer: "Trainer") -> None:
+    """Count the last epoch of a fit that has ended.
+
+    A fit that resumes behind its last step returns at once, and does not count the epoch that its checkpoint is of.
+    Without this the records of the test would have another epoch than those of an uninterrupted run.
+    """
+    epochs: Any = trainer.fit_loop.epoch_progress.current
+    epochs.completed = epochs.processed
+
+
 def resume_loops(trainer: "Trainer") -> None:
     """Hand the loader its state, and let the epoch's end step the schedulers; when training starts.
 
     Where a scheduler has asked for the number of steps, Lightning made the loader before it had the loader's state, and
     forgets to hand it over: the epoch would begin with its first batch. And a fit loop that restarts steps no scheduler
-    that waits for a metric, since Lightning does not keep the metrics; `LastCheckpoint` does.
+    that waits for a metric, since Lightning does not keep the metrics; `LastCheckpoint` does. An epoch that begins anew
+    gets an iteration of its own: the loop would take the one that it has begun before the random generators were
+    restored.
     """
-    trainer.fit_loop.__dict__.pop("_iteration_based_training", None)
-    trainer.fit_loop._load_combined_loader_states()
-    trainer.fit_loop._restarting = False
+    loop = trainer.fit_loop
+    loop.__dict__.pop("_iteration_based_training", None)
+    loop._load_combined_loader_states()
+    loop._restarting = False
+    loop._resuming_from_checkpoint = loop.restarted_mid_epoch
+
+
+def logged_sums(trainer: "Trainer") -> dict[str, list[Any]]:
+    """Return what ``self.log(…, on_epoch=True)`` has summed up in the epoch so far: value, number of samples.
+
+    Lightning keeps neither. Without this an epoch's mean would be that of the batches after a resume.
+    """
+    return {
+        key: [result.value, *([result.cumulated_batch_size] if result.meta.is_mean_reduction else [])]
+        for key, result in trainer.fit_loop.epoch_loop._results.items()
+        if result.is_tensor and result.meta.on_epoch
+    }
+
+
+def add_logged_sums(trainer: "Trainer", sums: dict[str, list[Any]]) -> None:
+    """Add what `logged_sums` has returned to what a resumed epoch has logged, and remove it from `sums`."""
+    for key, result in trainer.fit_loop.epoch_loop._results.items():
+        if key in sums:
+            value, *size = (part.to(result.value.device) for part in sums.pop(key))
+            if size:
+                result.cumulated_batch_size = size[0] + result.cumulated_batch_size
+            is_extreme = result.meta.is_max_reduction or result.meta.is_min_reduction
+            result.value = result.meta.reduce_fx(value, result.value) if is_extreme else value + result.value
+
+
+def train_loaders(trainer: "Trainer") -> "list[Any]":
+    """Return the loaders of training, as Lightning has prepared them; none before it has.
+
+    ``Trainer.train_dataloader`` has them in the structure in which the data module has returned them.
+    """
+    loader = trainer.fit_loop._combined_loader
+    return [] if loader is None else list(loader.flattened)
+
+
+def repeat_batches(trainer: "Trainer") -> None:
+    """Begin the iteration of a resumed epoch, and skip the batches that are done.
+
+    Lightning does so only for loaders that have a state. Without this a `DataLoader` would begin a new order, and the
+    rest of the epoch would have samples of its first part.
+    """
+    from lightning.fabric.utilities.data import _set_sampler_epoch
+
+    loop = trainer.fit_loop
+    for loader in train_loaders(trainer):
+        _set_sampler_epoch(loader, loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
+    fetcher = loop._data_fetcher
+    assert fetcher is not None
+    iter(fetcher)
+    done = loop.epoch_loop.batch_progress.current.ready
+    for _ in range(done):
+        next(fetcher)
+    fetcher.fetched -= done  # the epoch's loop adds them
 
 
 def stop_sigterm_broadcast(trainer: "Trainer") -> None:

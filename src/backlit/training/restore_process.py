@@ -11,12 +11,15 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def leave_process_as_found() -> Iterator[None]:
-    """Restore, at the end, what a run sets: environment variables, ``sys.argv``, thread and log hooks, gc thresholds.
+    """Restore, at the end, what a run sets: environment variables, ``sys.argv``, hooks, log handlers, gc thresholds.
 
     Lightning and torch leave variables behind (``PL_GLOBAL_SEED``, ``MASTER_PORT``, …) that a second run in the same
-    process would take for its own.
+    process would take for its own. Hydra leaves a handler behind that writes what the process logs later into the run's
+    ``train.log``.
     """
     environment, arguments = dict(os.environ), list(sys.argv)
+    loggers = [logging.getLogger(name) for name in (None, "matplotlib")]
+    levels, handlers = [logger.level for logger in loggers], list(logging.root.handlers)
     hook, raises, thresholds = threading.excepthook, logging.raiseExceptions, gc.get_threshold()
     try:
         yield
@@ -27,6 +30,11 @@ def leave_process_as_found() -> Iterator[None]:
         sys.argv[:] = arguments
         threading.excepthook, logging.raiseExceptions = hook, raises
         gc.set_threshold(*thresholds)
+        for handler in set(logging.root.handlers) - set(handlers):
+            handler.close()
+        logging.root.handlers[:] = handlers
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -101,6 +101,9 @@ def _fit_and_test(parts: RunParts) -> Results:
     for logger in parts.trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.begin_session(listed)
+            for row in parts.metrics_csv.rows_before if parts.metrics_csv else ():
+                if row["step"] == parts.steps_done:
+                    logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=parts.steps_done)
     return fit_and_test(parts)
 
 
