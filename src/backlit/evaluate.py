@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
+from backlit.cli.resume import Plan
 from backlit.config.conf import offer_run_data
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
@@ -24,13 +24,18 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Run ``backlit-evaluate``."""
-    for argument in sys.argv[1:]:
-        if argument.startswith("run="):
-            _offer_data(argument.removeprefix("run="))
     try:
-        run_command(evaluate, "evaluate")
+        run_command(evaluate, "evaluate", plan=_plan)
     finally:
         offer_run_data({}, "32-true")  # the next command of this process is about another run
+
+
+def _plan(arguments: list[str]) -> Plan:
+    """Return the arguments as they are; the run that they name offers its data to them."""
+    for argument in arguments:
+        if argument.startswith("run="):
+            _offer_data(argument.removeprefix("run="))
+    return Plan(arguments)
 
 
 def _offer_data(run: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from backlit.runs.files import describe_write_error, is_disk_error
+from backlit.streams import dropping_streams
 from backlit.sweeps.entries import find_runs
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_sweep
@@ -44,6 +46,14 @@ def _is_sweep(directory: Path) -> bool:
 
 def main() -> None:
     """Run ``backlit-report``."""
+    with dropping_streams():
+        try:
+            _main()
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _main() -> None:
     parser = argparse.ArgumentParser(
         prog="backlit-report",
         description=(
@@ -58,7 +68,8 @@ def main() -> None:
     try:
         report(arguments.paths, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        reason = describe_write_error(error) if isinstance(error, OSError) and is_disk_error(error) else error
+        print(f"error: {reason}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -51,7 +51,7 @@ def call_in_process(*command: str) -> Ended:
         contextlib.redirect_stdout(io.StringIO()) as printed,
         contextlib.redirect_stderr(io.StringIO()) as reported,
         pytest.MonkeyPatch.context() as patch,
-        _hydra_and_logging_as_found(),
+        hydra_and_logging_as_found(),
     ):
         patch.setattr(sys, "argv", list(command))
         try:
@@ -63,7 +63,7 @@ def call_in_process(*command: str) -> Ended:
 
 
 @contextlib.contextmanager
-def _hydra_and_logging_as_found() -> Iterator[None]:
+def hydra_and_logging_as_found() -> Iterator[None]:
     """Restore what a Hydra program sets for the life of its process: its config, and the root logger."""
     GlobalHydra.instance().clear()
     config, root = HydraConfig.instance().cfg, logging.getLogger()

@@ -4,11 +4,10 @@ import platform
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
 
 from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
-from backlit.sweeps.attempts import lock_sweep, prepare_attempt, record_jobs, split_completed, uncompleted_jobs
+from backlit.sweeps.attempts import prepare_attempt, record_jobs, split_completed, uncompleted_jobs
 from backlit.sweeps.job import Job
 from tests.helpers.sweeps import make_job, write_run, write_sweep
 
@@ -90,12 +89,3 @@ def test_an_attempt_resumes_from_the_last_checkpoint(points_run: Path) -> None:
     assert job.checkpoint == points_run / "checkpoints" / "last.ckpt"
     assert job.config.ckpt_path == str(job.checkpoint)
     assert (points_run / "run.json").exists()
-
-
-def test_a_sweep_is_locked_while_it_runs_and_free_afterwards(tmp_path: Path) -> None:
-    with lock_sweep(tmp_path):
-        with pytest.raises(Timeout):
-            FileLock(tmp_path / ".lock").acquire(timeout=0)
-        with pytest.raises(ConfigError, match="is being run by another process"), lock_sweep(tmp_path):
-            pass
-    FileLock(tmp_path / ".lock").acquire(timeout=0)

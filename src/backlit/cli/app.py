@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -20,8 +21,10 @@ from backlit.cli.messages import print_errors
 from backlit.cli.resume import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
-from backlit.runs.files import is_disk_error
+from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
 from backlit.runs.sweep_record import read_sweep
+from backlit.streams import dropping_streams
+from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_process_as_found
 
@@ -47,7 +50,7 @@ def run_command(
     """
     invocation = Invocation()
     code: Any = 1
-    with leave_process_as_found(), share_config_store(), invocation.as_current():
+    with dropping_streams(), leave_process_as_found(), share_config_store(), invocation.as_current():
         # Importing torch and Lightning makes a million objects that stay; looking for garbage among them all the while
         # costs a second of four. `_run_task` goes back to normal.
         gc.set_threshold(1_000_000, 10, 10)
@@ -60,9 +63,9 @@ def run_command(
             code = error.code
             raise
         finally:
-            all_completed = _close(invocation, is_rejected=code == 2)
-    if code or not all_completed:
-        sys.exit(code or 1)
+            closing_code = _close(invocation, is_rejected=code == 2)
+    if code or closing_code:
+        sys.exit(code or closing_code)
 
 
 def _run_hydra(
@@ -86,10 +89,14 @@ def _run_hydra(
         return print_errors(error, config_name)
     except (FloatingPointError, JobError, RerunDiffersError, RankError):
         return 1  # the log, or the summary of a sweep, gives the reason
-    except (ValueError, RuntimeError) as error:
+    except Exception as error:
+        if (disk_error := find_disk_error(error)) is not None:
+            return _report_disk_error(invocation, disk_error)
+        if not isinstance(error, ValueError | RuntimeError):
+            raise
         # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
         ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
-        if ended and not any('"status": "completed"' in path.read_text() for path in ended):
+        if ended and not any('"status": "completed"' in path.read_text(encoding="utf-8") for path in ended):
             return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
         if invocation.has_started or ended:
             raise
@@ -112,10 +119,36 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra runs the other jobs and reports the failed ones at the end
+        if isinstance(error, OSError):
+            invocation.has_started = (Path(HydraConfig.get().runtime.output_dir) / "run.json").exists()
+            sys.exit(_report_disk_error(invocation, error))
         sys.exit(print_errors(error, config_name) if isinstance(error, ConfigError) else 1)
 
 
-def _close(invocation: Invocation, *, is_rejected: bool) -> bool:
+def _report_disk_error(invocation: Invocation, error: OSError) -> int:
+    """Print in one line that a disk is full, read-only or broken, and return the exit code."""
+    if not error.filename and invocation.sweep_dir is not None:  # Hydra's multirun.yaml, Optuna's database
+        error.filename = str(invocation.sweep_dir)
+    print(f"error: {describe_write_error(error)}", file=sys.stderr)
+    sweep_dir = invocation.sweep_dir
+    has_jobs = sweep_dir is not None and any(sweep_dir.glob("*/"))
+    return 1 if invocation.has_started or has_jobs else 2
+
+
+def _close(invocation: Invocation, *, is_rejected: bool) -> int:
+    """Undo a command that has started nothing, or summarize a sweep; return the exit code that this comes to."""
+    try:
+        return 0 if _undo_or_summarize(invocation, is_rejected=is_rejected) else 1
+    except KeyboardInterrupt:
+        if invocation.sweep_dir is not None:
+            command = f"backlit-report {shell_path(invocation.sweep_dir)}"
+            print(f"interrupted; to summarize the sweep: {command}", file=sys.stderr)
+        return 130
+    finally:
+        invocation.unlock()
+
+
+def _undo_or_summarize(invocation: Invocation, *, is_rejected: bool) -> bool:
     """Undo a command that has started nothing, summarize a sweep, and return whether all its jobs are completed."""
     sweep_dir = invocation.sweep_dir
     has_jobs = sweep_dir is not None and (any(sweep_dir.glob("*/")) or bool(read_sweep(sweep_dir)["jobs"]))

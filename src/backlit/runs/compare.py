@@ -124,4 +124,4 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
 
 def _uncommitted(run: Path) -> str:
     path = run / "uncommitted.diff"
-    return path.read_text() if path.exists() else ""
+    return path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""

@@ -65,7 +65,7 @@ def _program() -> list[str]:
 def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
     """Return the earlier attempts of a run that is resumed, a dict for each, from its ``run.json``."""
     try:
-        last = json.loads(path.read_text())
+        last = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return []
     attempts: list[dict[str, Any]] = last.pop("attempts", [])
@@ -98,7 +98,7 @@ class RunRecord:
         git, project, diff = git_state()
         if diff:
             with atomic_write(directory / "uncommitted.diff") as temporary:
-                temporary.write_text(diff)
+                temporary.write_text(diff, encoding="utf-8", errors="surrogateescape")
         self.content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join([*_program(), *sys.argv[1:]]),
@@ -146,7 +146,7 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
     path = directory / "run.json"
     content: dict[str, Any] = {"overrides": overrides}
     with contextlib.suppress(FileNotFoundError, ValueError):  # the run died before it wrote
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     if content.get("status", "running") != "running":
         return False
     ended = now()

@@ -20,7 +20,7 @@ from backlit.text import flatten
 def read_rows(path: Path) -> list[dict[str, float]]:
     """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 {
                     name: int(value) if name in ("step", "epoch") else float(value)
@@ -80,7 +80,7 @@ class Run:
             ValueError: If ``run.json`` is not what a run writes.
         """
         try:
-            record = json.loads((directory / "run.json").read_text())
+            record = json.loads((directory / "run.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -108,7 +108,7 @@ class Run:
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run has none yet."""
         try:
-            metrics = json.loads((self.directory / "metrics.json").read_text())["metrics"]
+            metrics = json.loads((self.directory / "metrics.json").read_text(encoding="utf-8"))["metrics"]
             return {str(name): float(value) for name, value in metrics.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
@@ -139,7 +139,7 @@ class Run:
 def flat_config(directory: Path) -> dict[str, str]:
     """Return the run's config with dotted keys; empty if there is none."""
     try:
-        text = (directory / ".hydra" / "config.yaml").read_text()
+        text = (directory / ".hydra" / "config.yaml").read_text(encoding="utf-8")
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError):
         return {}

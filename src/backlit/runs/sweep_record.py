@@ -13,7 +13,7 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     """
     path = sweep_dir / "sweep.json"
     try:
-        content: dict[str, Any] = {"jobs": []} | json.loads(path.read_text())
+        content: dict[str, Any] = {"jobs": []} | json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {"jobs": []}
     except (OSError, ValueError, TypeError) as error:

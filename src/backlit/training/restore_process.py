@@ -8,16 +8,21 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import rich
+
 
 @contextlib.contextmanager
 def leave_process_as_found() -> Iterator[None]:
-    """Restore, at the end, what a run sets: environment variables, ``sys.argv``, thread and log hooks, gc thresholds.
+    """Restore, at the end, what a command sets in its process.
+
+    That is: environment variables, ``sys.argv``, thread and log hooks, gc thresholds, where the console prints.
 
     Lightning and torch leave variables behind (``PL_GLOBAL_SEED``, ``MASTER_PORT``, …) that a second run in the same
     process would take for its own.
     """
     environment, arguments = dict(os.environ), list(sys.argv)
     hook, raises, thresholds = threading.excepthook, logging.raiseExceptions, gc.get_threshold()
+    prints_on_stderr = rich.get_console().stderr
     try:
         yield
     finally:
@@ -27,6 +32,7 @@ def leave_process_as_found() -> Iterator[None]:
         sys.argv[:] = arguments
         threading.excepthook, logging.raiseExceptions = hook, raises
         gc.set_threshold(*thresholds)
+        rich.get_console().stderr = prints_on_stderr
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from backlit.distributed.supervise import supervise_ranks
 from backlit.errors import ConfigError
 from backlit.loggers.tensorboard import TensorBoardLogger, hyperparameters
 from backlit.logs import quiet_lightning
+from backlit.runs.config_files import write_config
 from backlit.runs.files import is_disk_error, new_directory, remove_directories
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
@@ -57,8 +58,7 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
             remove_directories(made)
             raise
         if not HydraConfig.initialized():  # no Hydra has written the config
-            (run_dir / ".hydra").mkdir(exist_ok=True)
-            OmegaConf.save(OmegaConf.merge(cfg, {"output_dir": str(run_dir)}), run_dir / ".hydra" / "config.yaml")
+            write_config(run_dir, {"config": OmegaConf.merge(cfg, {"output_dir": str(run_dir)})})
         return run(parts).metrics
 
 
