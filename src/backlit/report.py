@@ -11,6 +11,7 @@ from backlit.streams import dropping_streams
 from backlit.sweeps.entries import find_runs
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_sweep
+from backlit.training.signals import sigterm_ends_in_order
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -46,7 +47,7 @@ def _is_sweep(directory: Path) -> bool:
 
 def main() -> None:
     """Run ``backlit-report``."""
-    with dropping_streams():
+    with dropping_streams(), sigterm_ends_in_order():
         try:
             _main()
         except KeyboardInterrupt:

@@ -27,6 +27,7 @@ from backlit.streams import dropping_streams
 from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_process_as_found
+from backlit.training.signals import sigterm_ends_in_order
 
 Task = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig], list[str]]
@@ -50,7 +51,13 @@ def run_command(
     """
     invocation = Invocation()
     code: Any = 1
-    with dropping_streams(), leave_process_as_found(), share_config_store(), invocation.as_current():
+    with (
+        dropping_streams(),
+        sigterm_ends_in_order(),
+        leave_process_as_found(),
+        share_config_store(),
+        invocation.as_current(),
+    ):
         # Importing torch and Lightning makes a million objects that stay; looking for garbage among them all the while
         # costs a second of four. `_run_task` goes back to normal.
         gc.set_threshold(1_000_000, 10, 10)
