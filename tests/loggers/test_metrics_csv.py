@@ -1,5 +1,8 @@
 import csv
+import resource
 from pathlib import Path
+
+import pytest
 
 from backlit.loggers.metrics_csv import MetricsCSV
 
@@ -30,3 +33,17 @@ def test_a_resumed_run_keeps_the_records_up_to_its_checkpoint(tmp_path: Path) ->
     assert [row["step"] for row in logger.rows_before] == [1, 2]
     logger.log_metrics({"train/loss": 0.75, "epoch": 0}, 3)
     assert path.read_text().splitlines() == ["step,epoch,train/loss", "1,0,0.5", "2,0,0.25", "3,0,0.75"]
+
+
+def test_a_row_that_a_full_disk_cuts_is_taken_away(tmp_path: Path) -> None:
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"epoch": 0, "val/loss": 0.123456}, step=1)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 6, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            logger.log_metrics({"epoch": 1, "val/loss": 0.654321}, step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "metrics.csv").read_bytes() == before

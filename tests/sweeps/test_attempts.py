@@ -9,6 +9,7 @@ from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.attempts import prepare_attempt, record_jobs, split_completed, uncompleted_jobs
 from backlit.sweeps.job import Job
+from tests.helpers.runs import change_record
 from tests.helpers.sweeps import make_job, write_run, write_sweep
 
 
@@ -89,3 +90,12 @@ def test_an_attempt_resumes_from_the_last_checkpoint(points_run: Path) -> None:
     assert job.checkpoint == points_run / "checkpoints" / "last.ckpt"
     assert job.config.ckpt_path == str(job.checkpoint)
     assert (points_run / "run.json").exists()
+
+
+def test_a_job_that_somebody_runs_meanwhile_is_left_alone(points_run: Path) -> None:
+    change_record(points_run, status="running", pid=os.getpid())
+    before = (points_run / "run.json").read_text()
+    with pytest.raises(OSError, match=f"process {os.getpid()} on .* runs it already"):
+        prepare_attempt(numbered(0, points_run))
+    assert (points_run / "run.json").read_text() == before
+    assert (points_run / "checkpoints" / "last.ckpt").exists()

@@ -73,7 +73,14 @@ def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
 
 
 def prepare_attempt(job: Job) -> None:
-    """Set the checkpoint from which a job resumes; without one, remove the files of an earlier attempt."""
+    """Set the checkpoint from which a job resumes; without one, remove the files of an earlier attempt.
+
+    Raises:
+        OSError: If somebody has resumed the job by itself since the sweep has started.
+    """
+    earlier = read_run(job.directory)
+    if earlier and earlier.status == "running":
+        raise OSError(f"process {earlier.record.get('pid')} on {earlier.record.get('host')} runs it already")
     checkpoint = None
     if any(job.directory.glob("checkpoints/*.ckpt")):
         from backlit.runs.checkpoint import find_last_checkpoint
