@@ -27,7 +27,7 @@ from backlit.streams import dropping_streams
 from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_process_as_found
-from backlit.training.signals import sigterm_ends_in_order
+from backlit.training.signals import find_interrupt, sigterm_ends_in_order
 
 Task = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig], list[str]]
@@ -92,25 +92,36 @@ def _run_hydra(
         # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
         sys.argv[1:] = invocation.plan.arguments
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        return print_errors(error, config_name)
-    except (FloatingPointError, JobError, RerunDiffersError, RankError):
-        return 1  # the log, or the summary of a sweep, gives the reason
     except Exception as error:
-        if (disk_error := find_disk_error(error)) is not None:
-            return _report_disk_error(invocation, disk_error)
-        if not isinstance(error, ValueError | RuntimeError):
-            raise
-        # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
-        ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
-        if ended and not any('"status": "completed"' in path.read_text(encoding="utf-8") for path in ended):
-            return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
-        if invocation.has_started or ended:
-            raise
-        return print_errors(error, config_name)
+        return _explain_end(invocation, error, config_name)
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> int:
+    """Return the exit code of an exception that Hydra has let through, and print its reason where nothing else does.
+
+    Raises:
+        Exception: The same one, if it is a fault of the program.
+    """
+    if (code := find_interrupt(error)) is not None:
+        return code
+    if isinstance(error, ConfigError | HydraException | OmegaConfBaseException):
+        return print_errors(error, config_name)
+    if isinstance(error, FloatingPointError | JobError | RerunDiffersError | RankError):
+        return 1  # the log, or the summary of a sweep, gives the reason
+    if (disk_error := find_disk_error(error)) is not None:
+        return _report_disk_error(invocation, disk_error)
+    if not isinstance(error, ValueError | RuntimeError):
+        raise error
+    # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
+    ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
+    if ended and not any('"status": "completed"' in path.read_text(encoding="utf-8") for path in ended):
+        return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
+    if invocation.has_started or ended:
+        raise error
+    return print_errors(error, config_name)
 
 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:

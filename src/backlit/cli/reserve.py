@@ -34,6 +34,7 @@ from backlit.runs.run import clear_run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import JOB_DIRECTORY
 from backlit.text import quote_value, shell_path
+from backlit.training.signals import find_interrupt
 
 if TYPE_CHECKING:
     from backlit.training.build import RunParts
@@ -63,9 +64,10 @@ def _exit_on_error(*, prints: bool = True) -> Iterator[None]:
         sys.exit(print_errors(ConfigError([describe_write_error(error)])) if prints else 2)
     except (ConfigError, RankError) as error:
         sys.exit(print_errors(error) if prints else 2)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    except Exception as error:
+        if (code := find_interrupt(error)) is None:
+            traceback.print_exc()
+        sys.exit(code or 1)
 
 
 class CheckAndReserve(Callback):
