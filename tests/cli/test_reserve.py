@@ -148,6 +148,13 @@ def test_an_undo_keeps_what_another_command_has_put_into_a_directory(
     assert list(Path("new").rglob("*")) == [Path("new/one"), Path("new/one/inner")]
 
 
+def test_a_directory_whose_name_is_no_utf_8_is_rejected(call_command: CallCommand, tmp_path: Path) -> None:
+    ended = call_command("backlit-train", *QUICK, "hydra.run.dir='x\udcff'")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: hydra.run.dir must be a path in UTF-8, which TensorBoard needs, got x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_config_of_a_run_is_what_hydra_would_write(call_command: CallCommand) -> None:
     ended = call_command("backlit-train", *QUICK, "test=false", "hydra.run.dir=run", "hydra.output_subdir=of_hydra")
     assert ended.returncode == 0, ended.stderr

@@ -188,6 +188,8 @@ def _reserve(config: DictConfig, kind: str) -> Path:
     """
     key, wanted = f"hydra.{kind}.dir", Path(config.hydra[kind].dir)
     is_chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+    if any("\ud800" <= character <= "\udfff" for character in str(wanted)):  # what Python makes of other bytes
+        raise ConfigError([f"{key} must be a path in UTF-8, which TensorBoard needs, got {wanted}"])
     invocation, made = Invocation.current(), list[Path]()
     try:
         if is_chosen and os.environ.get(JOB_DIRECTORY) == str(wanted):

@@ -52,4 +52,5 @@ def _write(output: Path, columns: list[str], rows: list[list[str]], entries: Seq
 def _curve_label(entry: Entry) -> str:
     """Return a run's settings, or its name if it has none or too many for a legend."""
     label = entry.label if 0 < len(entry.label) < _MAX_LABEL_CHARACTERS else entry.name
-    return label[:_MAX_LABEL_CHARACTERS]
+    # A directory's name may be no UTF-8, which fonts need.
+    return label[:_MAX_LABEL_CHARACTERS].encode(errors="backslashreplace").decode()
