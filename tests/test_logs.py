@@ -11,7 +11,7 @@ import yaml
 from filelock import FileLock
 
 from backlit.errors import ConfigError
-from backlit.logs import ConsoleHandler
+from backlit.logs import ConsoleHandler, LogFile
 from backlit.text import printable
 from tests.conftest import CallCommand
 from tests.helpers.runs import change_record, read_record
@@ -125,3 +125,15 @@ def test_loading_shows_escapes(node: str, value: dict[str, Any], evil_run: Path,
         assert_harmless(done.stdout, done.stderr)
         assert done.stderr.startswith("error: ")
         assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_takes_no_log_and_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = LogFile("/dev/full")
+    try:
+        handler.handle(logging.makeLogRecord({"msg": "epoch 1"}))
+        assert capsys.readouterr().err == ""
+        handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+        assert "Traceback" in capsys.readouterr().err  # a wrong call is ours to see
+    finally:
+        with pytest.raises(OSError, match="No space left"):
+            handler.close()

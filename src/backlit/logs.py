@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,15 @@ class ConsoleHandler(logging.Handler):
         else:
             message = record.getMessage()
         get_console().print(printable(message, keep="\n"), markup=False, highlight=False, soft_wrap=True)
+
+
+class LogFile(logging.FileHandler):
+    """A log file that drops what a full disk does not take; what the run itself writes there ends it, with a reason."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (the name that logging gives it)
+        """Report an error of the logging call, as logging does, but none of the file."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
 
 
 @contextlib.contextmanager

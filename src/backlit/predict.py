@@ -14,6 +14,7 @@ from rich.table import Table
 from backlit.cli.app import run_command
 from backlit.errors import ConfigError
 from backlit.runs.files import atomic_write
+from backlit.streams import open_product_stream
 from backlit.text import printable, shell_path
 
 if TYPE_CHECKING:
@@ -62,8 +63,12 @@ def predict(cfg: DictConfig) -> Counter[str]:
     reader = Reader(tuple(data.input_shape), cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
     predictor = Predictor(model, data, cfg.batch_size)
     with report_unwritable(cfg.output):
-        if output is None:
-            predictions = predictor.predict_files(reader, files, sys.stdout if cfg.output == "-" else None, "csv")
+        if cfg.output == "-":
+            with open_product_stream() as stream:
+                predictions = predictor.predict_files(reader, files, stream, "csv")
+            check_not_empty(predictions, reader, cfg)
+        elif output is None:
+            predictions = predictor.predict_files(reader, files, None, "csv")
             check_not_empty(predictions, reader, cfg)
         else:
             with atomic_write(output.with_suffix(".png")) as picture, atomic_write(output) as temporary:

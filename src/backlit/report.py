@@ -8,10 +8,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from backlit.runs.files import describe_write_error, is_disk_error
+from backlit.streams import dropping_streams
 from backlit.sweeps.entries import find_runs
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_sweep
 from backlit.text import printable, shell_path
+from backlit.training.signals import sigterm_ends_in_order
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -58,6 +61,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Run ``backlit-report``."""
+    with dropping_streams(), sigterm_ends_in_order():
+        try:
+            _main()
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+def _main() -> None:
     parser = _Parser(
         prog="backlit-report",
         description=(
@@ -73,7 +84,8 @@ def main() -> None:
     try:
         report(arguments.paths, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        reason = describe_write_error(error) if isinstance(error, OSError) and is_disk_error(error) else str(error)
+        print(f"error: {printable(reason)}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -1,14 +1,16 @@
 """``backlit-train``: trains what the config composes, tests the best checkpoint, and leaves a run directory."""
 
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from backlit.cli.app import run_command
 from backlit.cli.invocation import Invocation
 from backlit.cli.resume import plan_command
 from backlit.errors import RerunDiffersError
+from backlit.runs.config_files import write_config
 from backlit.text import shell_path
 
 
@@ -34,6 +36,14 @@ def _train(cfg: DictConfig) -> float | None:
     if parts is None:
         parts = build_run(cfg, run_dir, is_recorded=invocation.plan.is_recorded)
     results = run(parts)
+    if parts.is_extension and parts.trainer.is_global_zero:
+        hydra = HydraConfig.get()
+        whole: dict[str, Any] = {
+            "config": cfg,
+            "hydra": OmegaConf.create({"hydra": hydra}),
+            "overrides": hydra.overrides.task,
+        }
+        write_config(run_dir, whole)
     if (original := invocation.plan.rerun_of) is not None:
         from backlit.runs.compare import compare_rerun
 

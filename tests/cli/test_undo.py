@@ -84,16 +84,17 @@ def test_a_run_without_its_last_checkpoint_is_not_trained_from_the_beginning(
     assert content_of(Path.cwd()) == before
 
 
-def test_ctrl_c_during_the_checks_leaves_nothing(
-    call_command: CallCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_during_the_checks_leaves_nothing(
+    number: signal.Signals, code: int, call_command: CallCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(number)
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     monkeypatch.setattr("backlit.training.build.build_components", interrupt)
     try:
-        assert call_command("backlit-train", *QUICK).returncode == 130
+        assert call_command("backlit-train", *QUICK).returncode == code
     finally:
         signal.signal(signal.SIGINT, before)
     assert content_of(tmp_path) == {}

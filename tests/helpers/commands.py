@@ -50,7 +50,7 @@ def call_in_process(*command: str) -> Ended:
         contextlib.redirect_stdout(io.StringIO()) as printed,
         contextlib.redirect_stderr(io.StringIO()) as reported,
         pytest.MonkeyPatch.context() as patch,
-        _hydra_as_found(),
+        hydra_as_found(),
     ):
         patch.setattr(sys, "argv", list(command))
         try:
@@ -62,7 +62,7 @@ def call_in_process(*command: str) -> Ended:
 
 
 @contextlib.contextmanager
-def _hydra_as_found() -> Iterator[None]:
+def hydra_as_found() -> Iterator[None]:
     """Restore what a Hydra program sets for the life of its process: its config."""
     GlobalHydra.instance().clear()
     config = HydraConfig.instance().cfg

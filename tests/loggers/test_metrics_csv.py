@@ -1,5 +1,8 @@
 import csv
+import resource
 from pathlib import Path
+
+import pytest
 
 from backlit.loggers.metrics_csv import MetricsCSV
 
@@ -38,3 +41,17 @@ def test_a_record_of_the_last_step_is_kept_if_it_precedes_the_checkpoint(tmp_pat
     logger = MetricsCSV(path, steps_done=2, rows_done=2)
     assert [(row["step"], row.get("val/acc")) for row in logger.rows_before] == [(1, 0.5), (2, 0.75), (1, 0.5)]
     assert MetricsCSV(path, steps_done=2).rows_before[2] == {"step": 2, "epoch": 1, "test/acc": 0.25}
+
+
+def test_a_row_that_a_full_disk_cuts_is_taken_away(tmp_path: Path) -> None:
+    logger = MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"epoch": 0, "val/loss": 0.123456}, step=1)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 6, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            logger.log_metrics({"epoch": 1, "val/loss": 0.654321}, step=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (tmp_path / "metrics.csv").read_bytes() == before

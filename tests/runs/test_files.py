@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -15,11 +16,15 @@ from filelock import FileLock
 from backlit.errors import ConfigError
 from backlit.runs.files import (
     atomic_write,
+    describe_write_error,
+    find_disk_error,
     is_disk_error,
     is_locked,
     is_relative_name,
     lock_directory,
+    make_directory,
     new_directory,
+    remove_empty_directories,
     write_json,
 )
 from tests.helpers.processes import wait_until
@@ -117,3 +122,67 @@ def test_a_lock_ends_with_its_process_though_a_child_of_it_lives(tmp_path: Path)
 )
 def test_a_name_stays_below_its_directory(name: str, is_name: bool) -> None:
     assert is_relative_name(name) == is_name
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from backlit.runs.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as path:
+    path.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+@pytest.mark.process
+def test_the_temporary_files_of_killed_commands_are_removed_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "last.ckpt")]
+    killed = subprocess.run(command, timeout=60, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (abandoned,) = tmp_path.iterdir()
+    assert abandoned.read_text() == "half"
+    (tmp_path / ".notes.0123456789abcdef0123456789abcdef").write_text("mine")
+    with atomic_write(tmp_path / "other") as living:
+        living.write_text("whole")
+        write_json(tmp_path / "run.json", {})
+        assert not abandoned.exists()
+        assert living.exists()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"other", "run.json", ".notes.0123456789abcdef0123456789abcdef"}
+
+
+def test_a_directory_is_made_though_another_command_removes_its_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, calls = os.mkdir, []
+
+    def remove_parent_before(path: Path, *arguments: int) -> None:
+        if path.name == "now":
+            calls.append(path)
+            if len(calls) == 2 and path.parent.exists():
+                path.parent.rmdir()
+        mkdir(path, *arguments)
+
+    monkeypatch.setattr(os, "mkdir", remove_parent_before)
+    made: list[Path] = []
+    assert make_directory(tmp_path / "runs" / "now", made)
+    assert len(calls) > 2
+    assert made[-1].is_dir()
+    assert not make_directory(tmp_path / "runs" / "now")
+    remove_empty_directories(made)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_disk_error_behind_an_exception_is_found() -> None:
+    error, disk = ValueError("unable to configure handler"), OSError(errno.ENOSPC, "full", "x")
+    error.__context__ = disk
+    assert find_disk_error(error) is disk
+    assert find_disk_error(ValueError()) is None
+    connection = sqlite3.connect(":memory:")
+    connection.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(sqlite3.OperationalError) as caught:
+        connection.execute("CREATE TABLE a (b)")
+    connection.close()
+    found = find_disk_error(caught.value)
+    assert found is not None
+    assert (found.errno, describe_write_error(found)) == (errno.ENOSPC, "database or disk is full")

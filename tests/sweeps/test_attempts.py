@@ -4,12 +4,13 @@ import platform
 from pathlib import Path
 
 import pytest
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
-from backlit.sweeps.attempts import lock_sweep, prepare_attempt, record_jobs, split_completed, uncompleted_jobs
+from backlit.sweeps.attempts import prepare_attempt, record_jobs, split_completed, uncompleted_jobs
 from backlit.sweeps.job import Job
+from tests.helpers.runs import change_record
 from tests.helpers.sweeps import make_job, write_run, write_sweep
 
 
@@ -98,9 +99,11 @@ def test_an_attempt_resumes_from_the_last_checkpoint(points_run: Path) -> None:
     assert (points_run / "run.json").exists()
 
 
-def test_a_sweep_is_locked_while_it_runs_and_free_afterwards(tmp_path: Path) -> None:
-    with lock_sweep(tmp_path), pytest.raises(Timeout):
-        FileLock(tmp_path / ".lock").acquire(timeout=0)
-    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="is being run by"), lock_sweep(tmp_path):
-        pass
-    FileLock(tmp_path / ".lock").acquire(timeout=0)
+def test_a_job_that_somebody_runs_meanwhile_is_left_alone(points_run: Path) -> None:
+    change_record(points_run, status="running", pid=os.getpid())
+    before = (points_run / "run.json").read_text()
+    busy = pytest.raises(OSError, match=f"process {os.getpid()} on .* runs it already")
+    with FileLock(points_run / ".lock"), busy:  # as another process has it
+        prepare_attempt(numbered(0, points_run))
+    assert (points_run / "run.json").read_text() == before
+    assert (points_run / "checkpoints" / "last.ckpt").exists()

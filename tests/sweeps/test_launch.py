@@ -26,6 +26,22 @@ pytestmark = pytest.mark.process
         (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
         (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: Interpolation key 'nope' not found"),
         (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
+        (
+            ["seed=1,2", "hydra.sweep.subdir=same"],
+            "hydra.sweep.subdir of job 1 seed=2 must be another than that of job 0 seed=1, got same for both",
+        ),
+        (
+            ["seed=1", "hydra.sweep.subdir=../x"],
+            "hydra.sweep.subdir of job 0 must be the name of a directory in the sweep's, got ../x",
+        ),
+        (
+            ["seed=1", "hydra.sweep.subdir=a/b"],
+            "hydra.sweep.subdir of job 0 must be the name of a directory in the sweep's, got a/b",
+        ),
+        (
+            ["seed=1", "hydra.sweep.subdir=sweep.json"],
+            "hydra.sweep.subdir of job 0 must be a new directory, got sweep.json, which exists in outputs/",
+        ),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
         (["hydra.launcher.gpus_per_job=0"], "hydra.launcher.gpus_per_job must be >= 1 or null, got 0"),
         (["hydra.launcher.gpus_per_job=99"], "hydra.launcher.gpus_per_job must be <= "),
@@ -59,6 +75,17 @@ def test_a_rejected_resume_changes_nothing(call_command: CallCommand, tmp_path: 
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
     assert "is being run by another process" in ended.stderr
     assert (sweep / "sweep.json").read_text() == before
+
+
+def test_equal_jobs_run_once(call_command: CallCommand) -> None:
+    ended = call_command(
+        "backlit-train", "-m", *QUICK, "test=false", "seed=1,2", "optimizer.lr=0.1,1e-1", "hydra.sweep.dir=sweep"
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "2 of 4 jobs repeat another one and run once with it" in ended.stdout
+    assert [job["number"] for job in read_sweep(Path("sweep"))["jobs"]] == [0, 1]
+    assert "(n = 2)" in ended.stdout
+    assert not Path("sweep/.lock").exists()
 
 
 @pytest.mark.parametrize(("experiment", "middle"), [("mnist_mlp", 0.001), ("points", 0.1)])

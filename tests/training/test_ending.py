@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from backlit.runs.checkpoint import read_checkpoint
-from backlit.runs.files import new_directory
+from backlit.runs.files import describe_write_error, new_directory
 from backlit.runs.run import Run
 from backlit.training.train import train
 from tests.conftest import CallCommand, Compose
@@ -28,21 +28,21 @@ class FullFromEpoch2(lightning.Callback):
 
 @pytest.mark.slow
 def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes_elsewhere(
-    tiny_mnist: list[str], composed: Compose, call_command: CallCommand, capsys: pytest.CaptureFixture[str]
+    tiny_mnist: list[str], composed: Compose, call_command: CallCommand
 ) -> None:
     own = ["trainer.max_epochs=4", "callbacks=none", "logger=csv"]
     train(composed(*tiny_mnist, *own), new_directory(Path("whole")))
     full = "+callbacks.full._target_=tests.training.test_ending.FullFromEpoch2"
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large") as ended:
             train(composed(*tiny_mnist, *own, full), new_directory(Path("cut")))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     last = read_checkpoint(Path("cut/checkpoints/last.ckpt"))
-    steps, reported = last["global_step"], capsys.readouterr().err
+    steps, reported = last["global_step"], describe_write_error(ended.value)
     assert last["epoch"] == 1
-    assert reported.count("\n") == 1
+    assert reported.count("\n") == 0
     assert "cannot be written: File too large; last.ckpt of step" in reported
     assert f"step {steps} is kept; to resume elsewhere: backlit-train resume=cut " in reported
     run = Run.read(Path("cut"))
@@ -57,6 +57,24 @@ def test_a_full_disk_is_reported_in_one_line_and_the_run_resumes_elsewhere(
         assert Path("elsewhere", name).read_text() == Path("whole", name).read_text()
     one, two = (torch.load(f"{run}/weights.pth", weights_only=True) for run in ("elsewhere", "whole"))
     assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_a_disk_that_is_full_at_the_first_checkpoint_is_one_line_and_nothing_is_half_written(
+    call_command: CallCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backlit.runs.record.git_state", lambda: (None, None, ""))  # no uncommitted.diff of any size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (11_000, limits[1]))
+    try:
+        ended = call_command("backlit-train", *QUICK, "logger=csv", "hydra.run.dir=run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+    assert "run/checkpoints/best.ckpt cannot be written: File too large; no checkpoint had been written" in ended.stderr
+    assert "to resume elsewhere: backlit-train resume=run hydra.run.dir=" in ended.stderr
+    assert read_record(Path("run"))["status"] == "failed"
+    assert list(Path("run/checkpoints").iterdir()) == []
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_reason(

@@ -5,7 +5,7 @@ import signal
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from backlit.training.signals import interrupting_signal, raise_system_exit, sigterm_ends_in_order
+from backlit.training.signals import find_interrupt, interrupting_signal, raise_system_exit, sigterm_ends_in_order
 
 
 def lightnings_exit() -> SystemExit:
@@ -49,3 +49,13 @@ def test_a_signal_exits_with_the_code_that_shells_expect() -> None:
     with pytest.raises(SystemExit) as ended:
         raise_system_exit(signal.SIGTERM)
     assert ended.value.code == 143
+
+
+@pytest.mark.parametrize(
+    ("signalled", "code"),
+    [(KeyboardInterrupt(), 130), (SystemExit(143), 143), (SystemExit(2), None), (OSError(), None)],
+)
+def test_the_signal_behind_a_librarys_error_is_found(signalled: BaseException, code: int | None) -> None:
+    error = AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+    error.__context__ = signalled
+    assert find_interrupt(error) == code

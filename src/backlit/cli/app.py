@@ -25,11 +25,14 @@ from backlit.cli.messages import print_errors
 from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
-from backlit.runs.files import is_disk_error
+from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
+from backlit.streams import dropping_streams
+from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_process_as_found
+from backlit.training.signals import find_interrupt, sigterm_ends_in_order
 
 Task = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig], list[str]]
@@ -53,7 +56,13 @@ def run_command(
     """
     invocation = Invocation()
     code: Any = 1
-    with leave_process_as_found(), share_config_store(), invocation.as_current():
+    with (
+        dropping_streams(),
+        sigterm_ends_in_order(),
+        leave_process_as_found(),
+        share_config_store(),
+        invocation.as_current(),
+    ):
         # Importing torch and Lightning makes a million objects that stay; looking for garbage among them all the while
         # costs a second of four. `_run_task` goes back to normal.
         gc.set_threshold(1_000_000, 10, 10)
@@ -66,9 +75,9 @@ def run_command(
             code = error.code
             raise
         finally:
-            all_completed = _close(invocation, is_rejected=code == 2)
-    if code or not all_completed:
-        sys.exit(code or 1)
+            closing_code = _close(invocation, is_rejected=code == 2)
+    if code or closing_code:
+        sys.exit(code or closing_code)
 
 
 def _run_hydra(
@@ -94,19 +103,8 @@ def _run_hydra(
         # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
         sys.argv[1:] = invocation.plan.arguments
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
-    except (ConfigError, HydraException, OmegaConfBaseException, YAMLError) as error:
-        is_recorded = config_name != "train" or invocation.plan.is_recorded
-        return print_errors(error, config_name, is_recorded=is_recorded)
-    except (FloatingPointError, JobError, RerunDiffersError, RankError):
-        return 1  # the log, or the summary of a sweep, gives the reason
-    except (ValueError, RuntimeError) as error:
-        # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
-        ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
-        if ended and not any(_is_completed(path.parent) for path in ended):
-            return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
-        if invocation.has_started or ended:
-            raise
-        return print_errors(error, config_name)
+    except Exception as error:
+        return _explain_end(invocation, error, config_name)
     except KeyboardInterrupt:
         return 130
     return 0
@@ -117,6 +115,32 @@ def _is_completed(run_dir: Path) -> bool:
         run = Run.read(run_dir)
         return run is not None and run.record["status"] == "completed"
     return False
+
+
+def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> int:
+    """Return the exit code of an exception that Hydra has let through, and print its reason where nothing else does.
+
+    Raises:
+        Exception: The same one, if it is a fault of the program.
+    """
+    if (code := find_interrupt(error)) is not None:
+        return code
+    if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError):
+        is_recorded = config_name != "train" or invocation.plan.is_recorded
+        return print_errors(error, config_name, is_recorded=is_recorded)
+    if isinstance(error, FloatingPointError | JobError | RerunDiffersError | RankError):
+        return 1  # the log, or the summary of a sweep, gives the reason
+    if (disk_error := find_disk_error(error)) is not None:
+        return _report_disk_error(invocation, disk_error)
+    if not isinstance(error, ValueError | RuntimeError):
+        raise error
+    # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
+    ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
+    if ended and not any(_is_completed(path.parent) for path in ended):
+        return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
+    if invocation.has_started or ended:
+        raise error
+    return print_errors(error, config_name)
 
 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:
@@ -132,10 +156,36 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra runs the other jobs and reports the failed ones at the end
+        if isinstance(error, OSError):
+            invocation.has_started = (Path(HydraConfig.get().runtime.output_dir) / "run.json").exists()
+            sys.exit(_report_disk_error(invocation, error))
         sys.exit(print_errors(error, config_name) if isinstance(error, ConfigError) else 1)
 
 
-def _close(invocation: Invocation, *, is_rejected: bool) -> bool:
+def _report_disk_error(invocation: Invocation, error: OSError) -> int:
+    """Print in one line that a disk is full, read-only or broken, and return the exit code."""
+    if not error.filename and invocation.sweep_dir is not None:  # Hydra's multirun.yaml, Optuna's database
+        error.filename = str(invocation.sweep_dir)
+    print(f"error: {describe_write_error(error)}", file=sys.stderr)
+    sweep_dir = invocation.sweep_dir
+    has_jobs = sweep_dir is not None and any(sweep_dir.glob("*/"))
+    return 1 if invocation.has_started or has_jobs else 2
+
+
+def _close(invocation: Invocation, *, is_rejected: bool) -> int:
+    """Undo a command that has started nothing, or summarize a sweep; return the exit code that this comes to."""
+    try:
+        return 0 if _undo_or_summarize(invocation, is_rejected=is_rejected) else 1
+    except KeyboardInterrupt:
+        if invocation.sweep_dir is not None:
+            command = f"backlit-report {shell_path(invocation.sweep_dir)}"
+            print(f"interrupted; to summarize the sweep: {command}", file=sys.stderr)
+        return 130
+    finally:
+        invocation.unlock()
+
+
+def _undo_or_summarize(invocation: Invocation, *, is_rejected: bool) -> bool:
     """Undo a command that has started nothing, summarize a sweep, and return whether all its jobs are completed."""
     sweep_dir = invocation.sweep_dir
     has_jobs = sweep_dir is not None and (any(sweep_dir.glob("*/")) or bool(read_sweep(sweep_dir)["jobs"]))

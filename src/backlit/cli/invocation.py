@@ -5,6 +5,7 @@ Hydra creates its callbacks by name and hands them nothing but the config. `Invo
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backlit.cli.plan import Plan
+from backlit.runs.files import lock_directory
 
 if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
     from backlit.training.build import RunParts
 
 _CURRENT: ContextVar["Invocation"] = ContextVar("invocation")
@@ -28,7 +32,8 @@ class Invocation:
         sweep_dir: The directory of the sweep that this process runs.
         parts: What the run is made of, from the check until the run starts.
         undo: Removes what the command has made on disk, if it ends before its run or its first job has started.
-        kept: Objects that have to live as long as the command: a lock, a store that other processes ask.
+        kept: Objects that have to live as long as the command: a store that other processes ask.
+        locks: The directories that no other command may run meanwhile, with their locks.
         has_started: Whether the task has begun.
     """
 
@@ -37,6 +42,7 @@ class Invocation:
     parts: "RunParts | None" = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
     kept: list[Any] = field(default_factory=list)
+    locks: dict[Path, "BaseFileLock"] = field(default_factory=dict)
     has_started: bool = False
 
     @staticmethod
@@ -52,6 +58,24 @@ class Invocation:
             yield
         finally:
             _CURRENT.reset(token)
+
+    def lock(self, directory: Path) -> None:
+        """Let no other command run what is in a directory until this command ends.
+
+        Raises:
+            ConfigError: If another one does, or if the directory cannot be written.
+        """
+        directory = directory.resolve()
+        if directory not in self.locks:
+            self.locks[directory] = lock_directory(directory)
+
+    def unlock(self) -> None:
+        """Release all locks and remove their files."""
+        for lock in self.locks.values():
+            with contextlib.suppress(OSError):
+                os.unlink(lock.lock_file)  # who has opened it meanwhile finds that it is gone, and tries again
+            lock.release()
+        self.locks.clear()
 
     def take_parts(self) -> "RunParts | None":
         """Return what the check has built, once; None in a process that has not checked."""

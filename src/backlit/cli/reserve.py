@@ -1,6 +1,7 @@
 """The checks of a config, and the choice of a directory that no other run has, before anything is written."""
 
 import contextlib
+import os
 import sys
 import tempfile
 import traceback
@@ -18,19 +19,36 @@ from backlit.cli.messages import print_errors
 from backlit.distributed.environment import is_lightning_child, launcher_environment
 from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError, RankError
+from backlit.runs.config_files import NAMES, write_config
 from backlit.runs.copy import copy_run
-from backlit.runs.files import lock_directory, new_directory, remove_directories, write_json
+from backlit.runs.files import (
+    TEMPORARY,
+    describe_write_error,
+    make_directory,
+    new_directory,
+    remove_empty_directories,
+    write_json,
+)
 from backlit.runs.record import now
 from backlit.runs.run import clear_run
+from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.job import JOB_DIRECTORY
 from backlit.text import path_override, quote_value, shell_word
+from backlit.training.signals import find_interrupt
 
 if TYPE_CHECKING:
     from backlit.training.build import RunParts
 
 
 # What a directory has that a run or a sweep has used already.
-_SWEEP_FILES = ("sweep.json", "optuna.db", "multirun.yaml", ".lock")
-_TAKEN_BY = {"run": ("run.json",), "sweep": ("*/run.json", *_SWEEP_FILES)}
+_TAKEN_BY = {"run": ("run.json",), "sweep": ("*/run.json", "sweep.json", "optuna.db", "multirun.yaml")}
+# What a command writes before its run or its first job starts. A rejected command removes it; one that is killed leaves
+# it, with its lock, and the next one with this directory writes it anew.
+_WRITTEN_FIRST = {
+    "run": [*(f".hydra/{name}.yaml" for name in NAMES), ".hydra", "train.log", "uncommitted.diff"],
+    "sweep": ["sweep.json", "multirun.yaml"],
+}
+_LOCK = ".lock"
 
 
 @contextlib.contextmanager
@@ -42,11 +60,14 @@ def _exit_on_error(*, prints: bool = True) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, OSError, RankError) as error:
+    except OSError as error:
+        sys.exit(print_errors(ConfigError([describe_write_error(error)])) if prints else 2)
+    except (ConfigError, RankError) as error:
         sys.exit(print_errors(error) if prints else 2)
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    except Exception as error:
+        if (code := find_interrupt(error)) is None:
+            traceback.print_exc()
+        sys.exit(code or 1)
 
 
 class CheckAndReserve(Callback):
@@ -82,7 +103,7 @@ class CheckAndReserve(Callback):
             invocation.kept.append(store)
             invocation.parts = _build(config, directory)
             if invocation.plan.run is not None and not rank:
-                invocation.kept.append(lock_directory(directory))
+                invocation.lock(directory)
                 if starts_over:
                     clear_run(directory)
             # What the checkpoint holds is needed until training has loaded it, and not longer.
@@ -91,9 +112,25 @@ class CheckAndReserve(Callback):
             directory.mkdir(parents=True, exist_ok=True)  # on another machine it may not exist
             with read_write(config):
                 config.hydra.run.dir = str(directory)
-                config.hydra.output_subdir = None
                 # As Lightning names the log of a process that it starts.
                 config.hydra.job.name += f"_ddp_process_{rank}"
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the config of a run, or of a sweep's job, into ``.hydra``: whole, which Hydra's own files are not.
+
+        Raises:
+            SystemExit: With code 2, if it cannot be written.
+        """
+        with _exit_on_error():
+            environment = launcher_environment()
+            if is_lightning_child() or (environment is not None and environment.global_rank()):
+                return
+            parts = Invocation.current().parts
+            if parts is not None and parts.is_extension:
+                return  # that of the completed run is valid until it has completed again
+            task = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+            whole = (task, OmegaConf.masked_copy(config, ["hydra"]), config.hydra.overrides.task)
+            write_config(Path(config.hydra.runtime.output_dir), dict(zip(NAMES, whole, strict=True)))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Choose a sweep directory that nobody else has, or the one of the resumed sweep; begin its record.
@@ -107,10 +144,10 @@ class CheckAndReserve(Callback):
                 raise ConfigError(["-m must not run under torchrun or srun: start a sweep once; it starts its jobs"])
             if invocation.sweep_dir is None:
                 invocation.sweep_dir = _reserve(config, "sweep")
-                for name in _SWEEP_FILES:
-                    invocation.undo.callback((invocation.sweep_dir / name).unlink, missing_ok=True)
                 content = {"started": now(), "arguments": sys.argv[1:]}
                 write_json(invocation.sweep_dir / "sweep.json", content)
+            else:
+                invocation.lock(invocation.sweep_dir)
             _name_jobs(config, invocation.sweep_dir)
             with read_write(config):
                 config.hydra.sweep.dir = str(invocation.sweep_dir)
@@ -165,21 +202,60 @@ def _reserve(config: DictConfig, kind: str) -> Path:
     """
     key, wanted = f"hydra.{kind}.dir", Path(config.hydra[kind].dir)
     is_chosen = any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
-    if is_chosen and any(path for pattern in _TAKEN_BY[kind] for path in wanted.glob(pattern)):
-        hint = f"; to resume it: -m {shell_word(path_override('resume', wanted))}" if kind == "sweep" else ""
-        raise ConfigError([f"{key} must be a directory without a {kind}, got {wanted}, which has one{hint}"])
+    if any("\ud800" <= character <= "\udfff" for character in str(wanted)):  # what Python makes of other bytes
+        raise ConfigError([f"{key} must be a path in UTF-8, which TensorBoard needs, got {wanted}"])
     if "${" in str(wanted):  # Hydra would resolve it
         raise ConfigError([f"{key} must be a path without ${{, got {wanted}"])
-    made: list[Path] = []
+    invocation, made = Invocation.current(), list[Path]()
     try:
-        directory = wanted if is_chosen and wanted.is_dir() else new_directory(wanted, made)
-        Invocation.current().undo.callback(remove_directories, made)
+        if is_chosen and os.environ.get(JOB_DIRECTORY) == str(wanted):
+            return wanted
+        if is_chosen:
+            directory = wanted
+            _reject_used(wanted, kind)
+            make_directory(wanted, made)
+        else:
+            directory = new_directory(wanted, made)
+        invocation.undo.callback(remove_empty_directories, made)
+        if is_chosen or kind == "sweep":
+            invocation.lock(directory)
+            _reject_used(wanted if is_chosen else directory, kind)  # maybe another command had it until now
+        written = [directory / name for name in (*_WRITTEN_FIRST[kind], "optuna.db", _LOCK)]
+        invocation.undo.callback(_remove_written, written)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
         raise ConfigError([f"{key} must be a directory that can be written, got {wanted}: {error.strerror}"]) from None
     with read_write(config):
         config.hydra[kind].dir = str(directory)
     return directory
+
+
+def _reject_used(directory: Path, kind: str) -> None:
+    """Raise `ConfigError` if a directory has anything but what a command leaves that was killed when it started."""
+    key, names = f"hydra.{kind}.dir", sorted(os.listdir(directory)) if directory.is_dir() else []
+    names = [name for name in names if not TEMPORARY.fullmatch(name)]
+    if _LOCK in names and {*names} <= {*_WRITTEN_FIRST[kind], _LOCK} and not (kind == "sweep" and _has_jobs(directory)):
+        return
+    if any(path for pattern in _TAKEN_BY[kind] for path in directory.glob(pattern)):
+        hint = f"; to resume it: -m {shell_word(path_override('resume', directory))}" if kind == "sweep" else ""
+        raise ConfigError([f"{key} must be a directory without a {kind}, got {directory}, which has one{hint}"])
+    if names:
+        listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ConfigError([f"{key} must be a new or empty directory, got {directory}, which has {listed}"])
+
+
+def _has_jobs(sweep_dir: Path) -> bool:
+    try:
+        return bool(read_sweep(sweep_dir)["jobs"])
+    except ValueError:  # somebody else's sweep.json
+        return True
+
+
+def _remove_written(paths: list[Path]) -> None:
+    """Remove files, and directories that are empty by then; a directory's files come before it."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.rmdir() if path.is_dir() else path.unlink()
 
 
 def _name_jobs(config: DictConfig, sweep_dir: Path) -> None:

@@ -83,6 +83,10 @@ def unpack_mnist(data_dir: Path) -> Path:
             if target.exists():
                 log.warning("%s is truncated or altered; the original replaces it", target)
             partial = raw / f"{name}.partial"
-            partial.write_bytes(_unpacked(name, [raw, data_dir]))
-            os.replace(partial, target)
+            try:
+                partial.write_bytes(_unpacked(name, [raw, data_dir]))
+                os.replace(partial, target)
+            except OSError:  # a full disk
+                partial.unlink(missing_ok=True)
+                raise
     return raw

@@ -85,12 +85,12 @@ def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images
 
 @contextlib.contextmanager
 def report_unwritable(output: str | None) -> Iterator[None]:
-    """Turn an output that cannot be written into a `ConfigError`; exit with code 1 if standard output is closed."""
+    """Turn an output that cannot be written into a `ConfigError`; on standard output, exit with code 1."""
     try:
         yield
-    except BrokenPipeError:
-        # The reader of standard output has closed it; Python would complain at exit that it cannot be flushed.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:  # not of the input: unreadable files have been reported and skipped
+        if output == "-":
+            if not isinstance(error, BrokenPipeError):  # a reader that has seen enough closes a pipe
+                print(f"error: output=- cannot be written to standard output: {error.strerror}", file=sys.stderr)
+            sys.exit(1)
         raise ConfigError([f"output must be a file that can be written, got {output}: {error.strerror}"]) from None

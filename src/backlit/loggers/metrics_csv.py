@@ -1,6 +1,7 @@
 """``metrics.csv``: the records of a run."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -60,10 +61,15 @@ class MetricsCSV(loggers.Logger):
         if new or not self._has_header:
             self._columns += new
             self._has_header = True
-            with atomic_write(self.path) as temporary, temporary.open("w", newline="") as file:
+            with atomic_write(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.DictWriter(file, self._columns)
                 writer.writeheader()
                 writer.writerows(self.rows)
         else:
-            with self.path.open("a", newline="") as file:
-                csv.DictWriter(file, self._columns).writerow(row)
+            size = self.path.stat().st_size
+            try:
+                with self.path.open("a", newline="", encoding="utf-8") as file:
+                    csv.DictWriter(file, self._columns).writerow(row)
+            except OSError:
+                os.truncate(self.path, size)  # half a number on a full disk is another number
+                raise

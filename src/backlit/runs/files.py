@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -18,11 +19,18 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
+# How often a directory is made whose parents other commands remove meanwhile.
+_MAKE_ATTEMPTS = 20
+# How `atomic_write` names its temporary files, so that those of killed commands are recognized.
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.partial")
+
+
 @contextlib.contextmanager
 def atomic_write(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`, which replaces `path` if nothing is raised.
 
-    A reader sees the old file or the new one, never a part; after a power failure, too.
+    A reader sees the old file or the new one, never a part; after a power failure, too. Temporary files that killed
+    commands have left in the directory are removed.
 
     Args:
         path: The file.
@@ -31,9 +39,10 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[Path]:
     Raises:
         OSError: If it cannot be written; it names `path`.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary, descriptor = path, -1
     try:
-        temporary.touch(exist_ok=False)
+        _remove_abandoned(path.parent)
+        temporary, descriptor = _create_temporary(path)
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -44,8 +53,45 @@ def atomic_write(path: Path, previous: Path | None = None) -> Iterator[Path]:
         error.filename = str(path)
         raise
     finally:
-        with contextlib.suppress(OSError):  # a read-only disk does not let it be removed either
-            temporary.unlink(missing_ok=True)
+        if descriptor != -1:
+            with contextlib.suppress(OSError):  # a read-only disk does not let it be removed either
+                temporary.unlink(missing_ok=True)
+            os.close(descriptor)
+
+
+def _create_temporary(path: Path) -> tuple[Path, int]:
+    """Create a temporary file beside `path`; return it and a descriptor whose lock means that its writer lives."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        # Another command may take the file for an abandoned one before it is locked.
+        if not _lock(descriptor) or os.fstat(descriptor).st_nlink:
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file if nobody else has locked it; return whether it is locked (some systems and disks cannot)."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (OSError, ImportError):
+        return False
+    return True
+
+
+def _remove_abandoned(directory: Path) -> None:
+    """Remove the temporary files of commands that have been killed."""
+    for entry in os.scandir(directory):
+        if TEMPORARY.fullmatch(entry.name):
+            with contextlib.suppress(OSError):  # removed by its writer, or by another command
+                descriptor = os.open(entry.path, os.O_RDWR | os.O_NOFOLLOW)
+                try:
+                    if _lock(descriptor):
+                        os.unlink(entry.path)
+                finally:
+                    os.close(descriptor)
 
 
 # The file whose lock shows that a process runs what is in its directory.
@@ -55,17 +101,69 @@ _LOCK_TIMEOUT_S = 0.5
 # The system's answers for a full disk, a quota, a read-only or a lost one.
 _DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
+# SQLite's codes for the same: SQLITE_FULL, _READONLY, _IOERR and _CANTOPEN.
+_SQLITE_ERRNOS = {13: errno.ENOSPC, 8: errno.EROFS, 10: errno.EIO, 14: errno.EIO}
+
 
 def is_disk_error(error: BaseException) -> bool:
     """Return whether an exception means that a disk is full, read-only or broken."""
     return isinstance(error, OSError) and error.errno in _DISK_ERRNOS
 
 
+def find_disk_error(error: BaseException | None) -> OSError | None:
+    """Return the error of a disk that an exception is, or that it comes from; None if there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and is_disk_error(error):
+            return error
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details in the higher bits
+        if code in _SQLITE_ERRNOS:
+            return OSError(_SQLITE_ERRNOS[code], str(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def describe_write_error(error: OSError) -> str:
+    """Return in one line which file cannot be written, and why."""
+    return f"{error.filename} cannot be written: {error.strerror}" if error.filename else str(error.strerror)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file, whole or not at all."""
     text = json.dumps(content, indent=2) + "\n"
     with atomic_write(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
+
+
+def make_directory(path: Path, made: list[Path] | None = None) -> bool:
+    """Make a directory, with its parents; return False if it exists.
+
+    Args:
+        path: The directory.
+        made: Gets all directories that had to be made, the outermost first.
+
+    Raises:
+        OSError: If it cannot be made, or if it is a file.
+    """
+    attempts = 0
+    while True:
+        missing = [path, *(parent for parent in path.parents if not parent.exists())]
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            if not path.is_dir():
+                raise
+            return False
+        except FileNotFoundError:  # a command that was rejected has removed a parent that it had made
+            attempts += 1
+            if attempts == _MAKE_ATTEMPTS:
+                raise
+        except OSError:  # a full disk has room for some of the parents
+            remove_empty_directories(missing[:0:-1])
+            raise
+        else:
+            if made is not None:
+                made += reversed(missing)
+            return True
 
 
 def is_relative_name(name: str) -> bool:
@@ -83,28 +181,25 @@ def new_directory(wanted: Path, made: list[Path] | None = None) -> Path:
     Raises:
         OSError: If it cannot be made.
     """
-    parents = [parent for parent in wanted.parents if not parent.exists()]
     path, number = wanted, 1
-    while True:
-        try:
-            path.mkdir(parents=True)
-            if made is not None:
-                made += [*reversed(parents), path]
-            return path
-        except FileExistsError:
-            if not path.is_dir():
-                raise
-            number += 1
-            path = wanted.with_name(f"{wanted.name}_{number}")
+    while not make_directory(path, made):
+        number += 1
+        path = wanted.with_name(f"{wanted.name}_{number}")
+    return path
 
 
 def remove_directories(made: list[Path]) -> None:
     """Remove what `new_directory` has made: the innermost directory with its content, the others only if empty."""
     if made:
         shutil.rmtree(made[-1], ignore_errors=True)
-        for path in made[-2::-1]:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+    remove_empty_directories(made)
+
+
+def remove_empty_directories(made: list[Path]) -> None:
+    """Remove directories, the last of the list first, unless somebody has put something into them."""
+    for path in reversed(made):
+        with contextlib.suppress(OSError):
+            path.rmdir()
 
 
 def lock_directory(directory: Path) -> "BaseFileLock":

@@ -16,7 +16,9 @@ def _checkout_state(directory: Path, member: Path | None = None) -> tuple[dict[s
 
     def ask(*arguments: str) -> str:
         command = ["git", "-C", str(directory), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(command, capture_output=True, check=True, timeout=10).stdout.decode(
+            errors="surrogateescape"
+        )
 
     try:
         if member is not None:

@@ -119,7 +119,7 @@ class RunRecord:
         git, project, diff = git_state()
         if diff:
             with atomic_write(directory / "uncommitted.diff") as temporary:
-                temporary.write_text(diff)
+                temporary.write_text(diff, encoding="utf-8", errors="surrogateescape")
         self.content: dict[str, Any] = {
             "status": "running",
             "command": shlex.join([*_program(), *sys.argv[1:]]),

@@ -1,5 +1,6 @@
 """What a run leaves of its results: ``metrics.json`` and ``weights.pth``."""
 
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,8 @@ class Results:
         """
         if tested:
             weights = net_weights(read_checkpoint(Path(tested))["state_dict"])
+            content = io.BytesIO()  # torch.save's own writer raises a RuntimeError without a reason when a disk is full
+            torch.save(weights, content)
             with atomic_write(self.run_dir / "weights.pth") as temporary:
-                torch.save(weights, temporary)
+                temporary.write_bytes(content.getbuffer())
         write_json(self.run_dir / "metrics.json", {"metrics": self.metrics, "checkpoint": self.checkpoints})

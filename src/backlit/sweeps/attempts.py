@@ -1,16 +1,15 @@
-"""The state that earlier attempts at a sweep have left: lock, ``sweep.json``, completed jobs, checkpoints."""
+"""The state that earlier attempts at a sweep have left: ``sweep.json``, completed jobs, checkpoints."""
 
-import contextlib
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn
 from omegaconf import open_dict
 
 from backlit.errors import ConfigError
-from backlit.runs.files import lock_directory, write_json
+from backlit.runs.files import write_json
 from backlit.runs.run import Run, clear_run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.compose import job_identity, typed_packages
@@ -18,20 +17,6 @@ from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import completed_result
 
 log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def lock_sweep(sweep_dir: Path) -> Iterator[None]:
-    """Prevent other processes from running the same sweep within this context.
-
-    Raises:
-        ConfigError: If another process runs it.
-    """
-    lock = lock_directory(sweep_dir)
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def read_run(directory: Path) -> Run | None:
@@ -92,7 +77,14 @@ def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
 
 
 def prepare_attempt(job: Job) -> None:
-    """Set the checkpoint from which a job resumes; without one, remove the files of an earlier attempt."""
+    """Set the checkpoint from which a job resumes; without one, remove the files of an earlier attempt.
+
+    Raises:
+        OSError: If somebody has resumed the job by itself since the sweep has started.
+    """
+    earlier = read_run(job.directory)
+    if earlier and earlier.status == "running":
+        raise OSError(f"process {earlier.record.get('pid')} on {earlier.record.get('host')} runs it already")
     checkpoint = None
     if any(job.directory.glob("checkpoints/*.ckpt")):
         from backlit.runs.checkpoint import find_last_checkpoint

@@ -6,9 +6,11 @@ from pathlib import Path
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import Job
-from backlit.text import shorten_numbers
+from backlit.sweeps.job_results import task_config
+from backlit.text import shell_path, shorten_numbers
 
 
 def job_only_overrides(overrides: list[str]) -> list[str]:
@@ -39,34 +41,64 @@ def compose_jobs(
 ) -> list[Job]:
     """Return a job for each list of overrides; a job recorded in ``sweep.json`` keeps its number and directory.
 
+    Lists of overrides that compose to the same config get the same job: twice the same run would look like two seeds.
+
     Args:
         config: The config of the sweep as a whole.
         hydra_context: Composes the jobs' configs.
         job_overrides: The overrides of each job.
         first_number: The lowest number for a job that is new.
         sweep_dir: The directory of the sweep.
+
+    Raises:
+        ConfigError: If a job has no directory of its own in the sweep's.
     """
     recorded = read_sweep(sweep_dir)["jobs"]
     recorded_by_identity = {job_identity(job["overrides"]): job for job in recorded}
     next_number = max([first_number, *(job["number"] + 1 for job in recorded)])
     typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     assert isinstance(typed, list)
-    jobs = []
+    jobs: list[Job] = []
+    by_config: dict[str, Job] = {}
+    problems: list[str] = []
     for sweep_overrides in job_overrides:
         overrides = job_only_overrides(sweep_overrides)
         earlier = recorded_by_identity.get(job_identity(overrides))
         composed = hydra_context.config_loader.load_sweep_config(config, sweep_overrides)
+        config_text = OmegaConf.to_yaml(task_config(composed))
+        if (same := by_config.get(config_text)) is not None and "${hydra:" not in config_text:
+            jobs.append(same)
+            continue
         if earlier is None:
             number, next_number = next_number, next_number + 1
         else:
             number = earlier["number"]
         with open_dict(composed):
             composed.hydra.job.id = composed.hydra.job.num = number
-            directory = sweep_dir / (str(composed.hydra.sweep.subdir) if earlier is None else earlier["directory"])
+            name = str(composed.hydra.sweep.subdir) if earlier is None else earlier["directory"]
+            directory = sweep_dir / name
             # For itself and for the processes that it starts, a job is a run like any other.
             composed.hydra.mode = RunMode.RUN
             composed.hydra.run.dir = str(directory)
             composed.hydra.overrides.task = overrides
         label = shorten_numbers(" ".join(override for override in overrides if override not in typed))
-        jobs.append(Job(number, overrides, composed, directory, label))
+        job = by_config[config_text] = Job(number, overrides, composed, directory, label)
+        if earlier is None:
+            problems += _directory_problems(name, job, jobs)
+        jobs.append(job)
+    if problems:
+        raise ConfigError(problems)
     return jobs
+
+
+def _directory_problems(name: str, job: Job, others: Sequence[Job]) -> list[str]:
+    """Return one line if the directory of a new job is not in the sweep's, or not its own; otherwise an empty list."""
+    shown = f"hydra.sweep.subdir of {job.name}"
+    if Path(name).name != name or name.startswith("."):
+        return [f"{shown} must be the name of a directory in the sweep's, got {name}"]
+    for other in others:
+        if other.directory == job.directory:
+            return [f"{shown} must be another than that of {other.name}, got {name} for both"]
+    if job.directory.exists():
+        return [f"{shown} must be a new directory, got {name}, which exists in {shell_path(job.directory.parent)}"]
+    return []

@@ -15,6 +15,8 @@ from hydra.core.utils import run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from backlit.runs.files import describe_write_error, find_disk_error
+from backlit.streams import open_dropping_stream
 from backlit.sweeps.job import Job
 
 # Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
@@ -46,7 +48,10 @@ def run_forked_job(
     Returns:
         Whether the job completed, and its value or the error.
     """
-    _leave_parent(job.log_file, parent)
+    try:
+        _leave_parent(job.log_file, parent)
+    except OSError as error:
+        return False, describe_write_error(error)
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = [sys.argv[0], *arguments]
@@ -68,13 +73,19 @@ def run_forked_job(
             problems.append(f"{type(error).__name__}: {error}")
             raise
 
-    returned = run_job(
-        hydra_context=hydra_context,
-        task_function=task,
-        config=job.config,
-        job_dir_key="hydra.run.dir",
-        job_subdir_key=None,
-    )
+    try:
+        returned = run_job(
+            hydra_context=hydra_context,
+            task_function=task,
+            config=job.config,
+            job_dir_key="hydra.run.dir",
+            job_subdir_key=None,
+        )
+    except (OSError, ValueError, SystemExit) as error:
+        # The log or the config could not be written; the log itself may be unable to say so.
+        if (disk_error := find_disk_error(error)) is None:
+            raise
+        return False, describe_write_error(disk_error)
     if problems:
         return False, problems[0]
     return True, returned.return_value
@@ -90,7 +101,7 @@ def _leave_parent(log_file: Path, parent: int) -> None:
     output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
-    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    sys.stdout, sys.stderr = open_dropping_stream(1), open_dropping_stream(2)
     rich.reconfigure()  # no longer a terminal
 
 

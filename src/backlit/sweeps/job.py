@@ -8,6 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from backlit.text import quote_value
 
+# In the environment of a job that is started as a command: its directory, which the sweep has reserved.
+JOB_DIRECTORY = "BACKLIT_JOB_DIRECTORY"
 # Overrides that configure the sweep, not a job.
 _SWEEP_KEYS = (
     "hydra.sweep.",

@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from backlit.distributed.environment import LAUNCHER_VARIABLES
 from backlit.sweeps.fork import CAN_FORK, fork
 from backlit.sweeps.forked_job import run_forked_job
-from backlit.sweeps.job import Job
+from backlit.sweeps.job import JOB_DIRECTORY, Job
 from backlit.text import quote_value
 
 
@@ -101,6 +101,7 @@ def _start_command(job: Job, arguments: list[str], environment: dict[str, str]) 
     module = sys.modules["__main__"].__spec__
     program = [os.path.abspath(sys.argv[0])] if module is None else ["-m", module.name.removesuffix(".__main__")]
     command = [sys.executable, *program, *arguments, f"hydra.run.dir={quote_value(str(job.directory))}"]
+    environment = environment | {JOB_DIRECTORY: str(job.directory)}
     with job.log_file.open("a") as output:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

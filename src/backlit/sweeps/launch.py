@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from backlit.config.machine import cpu_threads
 from backlit.errors import ConfigError
 from backlit.runs.git import git_state
-from backlit.sweeps.attempts import lock_sweep, prepare_attempt, record_jobs, split_completed, uncompleted_jobs
+from backlit.sweeps.attempts import prepare_attempt, record_jobs, split_completed, uncompleted_jobs
 from backlit.sweeps.compose import compose_jobs
 from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.gpus import available_gpus, gpu_limit_problems, job_slots, requested_gpus
@@ -69,7 +69,7 @@ def launch(
         gpus_per_job: Number of GPUs per job; None for as many as its ``trainer.devices`` requests.
 
     Raises:
-        ConfigError: If a job is invalid; then none starts.
+        ConfigError: If a job is invalid, or has no directory of its own; then none starts.
     """
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
@@ -78,31 +78,33 @@ def launch(
     sweep_dir = Path(config.hydra.sweep.dir)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     check: Check | None = getattr(task_function, "check", None)
-    with lock_sweep(sweep_dir):
-        requested = len(job_overrides)
-        if first_number == 0 and not (sweep_dir / "optuna.db").exists():
-            job_overrides = [*job_overrides, *uncompleted_jobs(sweep_dir, job_overrides)]
-        if first_number == 0:
-            log.info("%d jobs, checked first: %s", len(job_overrides), shell_path(sweep_dir))
-        # On another core, while this process imports.
-        composed = run_in_child(lambda: compose_jobs(config, hydra_context, job_overrides, first_number, sweep_dir))
-        if check is not None:
-            _import_for_jobs()
-        jobs: list[Job] = composed()
-        gpus = [] if check is None else _check_jobs(jobs, check, n_jobs, gpus_per_job)
-        record_jobs(jobs, sweep_dir)
-        results, waiting = split_completed(jobs)
-        slots = job_slots(waiting, n_jobs, gpus)
-        threads = max(1, cpu_threads() // slots)
-        overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
+    requested = len(job_overrides)
+    if first_number == 0 and not (sweep_dir / "optuna.db").exists():
+        job_overrides = [*job_overrides, *uncompleted_jobs(sweep_dir, job_overrides)]
+    if first_number == 0:
+        log.info("%d jobs, checked first: %s", len(job_overrides), shell_path(sweep_dir))
+    # On another core, while this process imports.
+    composed = run_in_child(lambda: compose_jobs(config, hydra_context, job_overrides, first_number, sweep_dir))
+    if check is not None:
+        _import_for_jobs()
+    composed_jobs: list[Job] = composed()
+    jobs = list({job.number: job for job in composed_jobs}.values())
+    if repeated := len(composed_jobs) - len(jobs):
+        log.info("%d of %d jobs repeat another one and run once with it", repeated, len(composed_jobs))
+    gpus = [] if check is None else _check_jobs(jobs, check, n_jobs, gpus_per_job)
+    record_jobs(jobs, sweep_dir)
+    results, waiting = split_completed(jobs)
+    slots = job_slots(waiting, n_jobs, gpus)
+    threads = max(1, cpu_threads() // slots)
+    overrides: Any = OmegaConf.to_container(config.hydra.overrides, resolve=False)
 
-        def start(job: Job) -> JobProcess:
-            prepare_attempt(job)
-            arguments = job.arguments(overrides["hydra"], overrides["task"])
-            return JobProcess(job, arguments, max(1, threads // job.processes), hydra_context, task_function)
+    def start(job: Job) -> JobProcess:
+        prepare_attempt(job)
+        arguments = job.arguments(overrides["hydra"], overrides["task"])
+        return JobProcess(job, arguments, max(1, threads // job.processes), hydra_context, task_function)
 
-        run_jobs(waiting, start, slots, gpus, results)
-    return [results[job.number] for job in jobs[:requested]]
+    run_jobs(waiting, start, slots, gpus, results)
+    return [results[job.number] for job in composed_jobs[:requested]]
 
 
 def _import_for_jobs() -> None:

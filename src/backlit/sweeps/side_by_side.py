@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from backlit.runs.files import atomic_write, new_directory
+from backlit.runs.files import atomic_write, new_directory, remove_directories
 from backlit.sweeps.entries import Entry
 from backlit.sweeps.ranking import rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import printable, shell_path
+from backlit.text import shell_path
 
 # A longer label would leave no room for the curves.
 _MAX_LABEL_CHARACTERS = 80
@@ -23,12 +23,23 @@ def compare_runs(entries: Sequence[Entry], output: Path) -> None:
     Raises:
         OSError: If a file cannot be written.
     """
-    from backlit.plots.overlaid_curves import draw_overlaid_curves
-
     entries = rank_entries(entries)
     columns, rows = tabulate(entries, "run")
     print_table(f"{len(entries)} runs", columns, rows)
-    output = new_directory(output)
+    made: list[Path] = []
+    output = new_directory(output, made)
+    try:
+        _write(output, columns, rows, entries)
+    except OSError:
+        remove_directories(made)
+        raise
+    print(f"  written   {shell_path(output)}/report.csv, report.md, report.png")
+
+
+def _write(output: Path, columns: list[str], rows: list[list[str]], entries: Sequence[Entry]) -> None:
+    """Write the table and the curves."""
+    from backlit.plots.overlaid_curves import draw_overlaid_curves
+
     write_tables(output, "report", columns, rows, [])
     runs = [(entry, entry.run) for entry in entries if entry.run and entry.run.rows]
     figure = draw_overlaid_curves(
@@ -36,10 +47,10 @@ def compare_runs(entries: Sequence[Entry], output: Path) -> None:
     )
     with atomic_write(output / "report.png") as temporary:
         figure.savefig(temporary, format="png", dpi=120)
-    print(printable(f"  written   {shell_path(output / 'report.csv')}, report.md, report.png"))
 
 
 def _curve_label(entry: Entry) -> str:
     """Return a run's settings, or its name if it has none or too many for a legend."""
     label = entry.label if 0 < len(entry.label) < _MAX_LABEL_CHARACTERS else entry.name
-    return label[:_MAX_LABEL_CHARACTERS]
+    # A directory's name may be no UTF-8, which fonts need.
+    return label[:_MAX_LABEL_CHARACTERS].encode(errors="backslashreplace").decode()

@@ -75,9 +75,9 @@ def write_tables(directory: Path, name: str, columns: list[str], rows: list[list
     writer.writerow(columns)
     writer.writerows(rows)
     with atomic_write(directory / f"{name}.csv") as temporary:
-        temporary.write_text(text.getvalue())
+        temporary.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
     with atomic_write(directory / f"{name}.md") as temporary:
-        temporary.write_text(_markdown(columns, rows, notes))
+        temporary.write_text(_markdown(columns, rows, notes), encoding="utf-8", errors="backslashreplace")
 
 
 def _markdown(columns: list[str], rows: list[list[str]], notes: list[str]) -> str:

@@ -11,7 +11,7 @@ from backlit.runs.commands import evaluate_command, resume_command
 from backlit.runs.files import is_disk_error
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
-from backlit.text import metrics_table, printable, shell_path
+from backlit.text import metrics_table, shell_path
 from backlit.training.build import RunParts
 from backlit.training.signals import interrupting_signal
 
@@ -49,7 +49,6 @@ def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseEx
     """
     if is_disk_error(error):
         assert isinstance(error, OSError)
-        logging.raiseExceptions = False  # the log cannot be written either
         if record is not None:
             _end_on_full_disk(parts, record, error)
         return
@@ -80,15 +79,14 @@ def _describe(error: BaseException) -> str:
 
 
 def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> None:
-    """Print in one line what cannot be written, what is kept, and how to resume elsewhere."""
+    """Record a full disk; add to the error's reason what is kept, and how to resume elsewhere."""
     with contextlib.suppress(OSError):  # then it stays `running`, of a process that has ended: interrupted
         record.end("failed", _describe(error))
     checkpoint = find_last_checkpoint(parts.run_dir)
     kept = "no checkpoint had been written"
     if checkpoint is not None:
         kept = f"{checkpoint.path.name} of step {checkpoint.content['global_step']} is kept"
-    where = error.filename or parts.run_dir
+    error.filename = error.filename or str(parts.run_dir)
     arguments = record.content["arguments"] or []
     elsewhere = resume_command(parts.run_dir, arguments, "hydra.run.dir=/another/disk/run")
-    reason = f"{where} cannot be written: {error.strerror}"
-    print(printable(f"error: {reason}; {kept}; to resume elsewhere: {elsewhere}"), file=sys.stderr)
+    error.strerror = f"{error.strerror}; {kept}; to resume elsewhere: {elsewhere}"

@@ -8,10 +8,15 @@ import sys
 import threading
 from collections.abc import Iterator
 
+import rich
+
 
 @contextlib.contextmanager
 def leave_process_as_found() -> Iterator[None]:
-    """Restore, at the end, what a run sets: environment variables, ``sys.argv``, hooks, log handlers, gc thresholds.
+    """Restore, at the end, what a command sets in its process.
+
+    That is: environment variables, ``sys.argv``, thread and log hooks, log handlers, gc thresholds, where the console
+    prints.
 
     Lightning and torch leave variables behind (``PL_GLOBAL_SEED``, ``MASTER_PORT``, …) that a second run in the same
     process would take for its own. Hydra leaves a handler behind that writes what the process logs later into the run's
@@ -21,6 +26,7 @@ def leave_process_as_found() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in (None, "matplotlib")]
     levels, handlers = [logger.level for logger in loggers], list(logging.root.handlers)
     hook, raises, thresholds = threading.excepthook, logging.raiseExceptions, gc.get_threshold()
+    prints_on_stderr = rich.get_console().stderr
     try:
         yield
     finally:
@@ -35,6 +41,7 @@ def leave_process_as_found() -> Iterator[None]:
         logging.root.handlers[:] = handlers
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+        rich.get_console().stderr = prints_on_stderr
 
 
 @contextlib.contextmanager

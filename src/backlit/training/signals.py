@@ -19,6 +19,20 @@ def interrupting_signal(error: BaseException | None) -> str | None:
     return "SIGTERM" if exits or type(error).__name__ == "SIGTERMException" else None
 
 
+def find_interrupt(error: BaseException | None) -> int | None:
+    """Return the exit code of the signal behind an exception; None if there is none.
+
+    A signal may strike within a library that turns it into an error of its own when it tidies up, as OmegaConf does.
+    """
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return 128 + signal.SIGINT
+        if isinstance(error, SystemExit) and error.code == 128 + signal.SIGTERM:
+            return 128 + signal.SIGTERM
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def raise_system_exit(number: int, frame: FrameType | None = None) -> None:
     """Handle a signal by ending this process in order, as Ctrl-C would.
 

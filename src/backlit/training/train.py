@@ -22,6 +22,7 @@ from backlit.distributed.supervise import supervise_ranks
 from backlit.errors import ConfigError
 from backlit.loggers.tensorboard import TensorBoardLogger, hyperparameters
 from backlit.logs import quiet_lightning
+from backlit.runs.config_files import write_config
 from backlit.runs.files import is_disk_error, lock_directory, new_directory, remove_directories
 from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
@@ -59,10 +60,14 @@ def train(cfg: DictConfig, run_dir: Path | None = None) -> dict[str, float]:
         except ConfigError:
             remove_directories(made)
             raise
-        if not HydraConfig.initialized():  # no Hydra has written the config
-            (run_dir / ".hydra").mkdir(exist_ok=True)
-            OmegaConf.save(OmegaConf.merge(cfg, {"output_dir": str(run_dir)}), run_dir / ".hydra" / "config.yaml")
-        return run(parts).metrics
+        whole = OmegaConf.merge(cfg, {"output_dir": str(run_dir)})
+        is_written_here = not HydraConfig.initialized()
+        if is_written_here and not parts.is_extension:
+            write_config(run_dir, {"config": whole})
+        results = run(parts)
+        if is_written_here and parts.is_extension:  # that of the completed run was valid until now
+            write_config(run_dir, {"config": whole})
+        return results.metrics
 
 
 @quiet_lightning()
