@@ -136,9 +136,10 @@ def test_evaluate_returns_the_metrics_of_the_run(images_run: Path, composed: Com
 def test_the_tested_weights_are_the_best_by_validation(tiny_mnist: list[str], composed: Compose) -> None:
     train(composed(*tiny_mnist, "callbacks=none", "optimizer.lr=0.02", "trainer.max_epochs=6", "logger=csv"))
     run = only_run("mnist_mlp")
-    values = [value for _, value in csv_curve(run, "val/acc")]
+    accuracies, losses = ([value for _, value in csv_curve(run, f"val/{name}")] for name in ("acc", "loss"))
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
-    assert best["epoch"] == values.index(max(values))
+    tied = [epoch for epoch, value in enumerate(accuracies) if value == max(accuracies)]
+    assert best["epoch"] == min(tied, key=losses.__getitem__)
     exported = torch.load(run / "weights.pth", weights_only=True)
     assert all(torch.equal(best["state_dict"][f"net.{name}"], value) for name, value in exported.items())
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 5
