@@ -16,7 +16,7 @@ _IGNORED_WARNINGS = (
     r"`isinstance\(treespec, LeafSpec\)` is deprecated",  # Lightning 2.6 beside torch 2.14
     "The '.*_dataloader' does not have many workers",  # the data lie in memory
     "Total length of `list` across ranks is zero",  # no validation set was asked for
-    "The number of training batches .* is smaller than the logging interval",  # records span epochs
+    "The number of training batches .* is smaller than the logging interval",  # such an epoch is recorded at its end
     "You requested to overfit but enabled train dataloader shuffling",  # and it is turned off, as it should
     "The `srun` command is available on your system but is not used",  # README says when it is wanted
     "You're resuming from a checkpoint that ended before the epoch ended",  # `training.loader_order` repeats the order

@@ -1,10 +1,13 @@
 """The mode of what is monitored follows the metric; one that contradicts it is rejected."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lightning import LightningModule
 
 from backlit.config.conf import search_direction
+from backlit.config.modes import choose_modes
 from backlit.training.build import build_run, find_problems
 from tests.conftest import Compose
 
@@ -70,3 +73,18 @@ def test_a_search_by_a_metric_of_an_unknown_direction_needs_the_mode() -> None:
     assert search_direction("val/score", "max") == "maximize"
     with pytest.raises(ValueError, match=r"^optimized_mode must be min or max for a search by val/score, got null$"):
         search_direction("val/score", None)
+
+
+@pytest.mark.parametrize(("metric", "mode"), [("val_loss", "min"), ("val_acc", "max")])
+def test_an_obvious_metric_of_somebodys_module_needs_no_mode(metric: str, mode: str) -> None:
+    config: dict[str, Any] = {"optimized_metric": metric, "optimized_mode": None, "scheduler": {}}
+    assert list(choose_modes(config, LightningModule(), [])) == []
+    assert config["optimized_mode"] == mode
+
+
+def test_another_metric_of_somebodys_module_needs_the_mode() -> None:
+    config: dict[str, Any] = {"optimized_metric": "val_score", "optimized_mode": None, "scheduler": {}}
+    (line,) = choose_modes(config, LightningModule(), [])
+    assert line == "optimized_mode must be min or max for val_score, of which it is not known, got null"
+    config["optimized_mode"] = "max"
+    assert list(choose_modes(config, LightningModule(), [])) == []

@@ -45,6 +45,15 @@ def test_a_completed_run_resumes_with_the_schedule_of_its_new_length(
     )
 
 
+def test_a_schedule_ends_with_a_training_that_accumulates_more_and_more(composed: Compose, tmp_path: Path) -> None:
+    target = "lightning.pytorch.callbacks.GradientAccumulationScheduler"
+    more = f"+callbacks.accumulation={{_target_: {target}, scheduling: {{1: 4}}}}"
+    train(composed(*SHORT, "scheduler=cosine", more), tmp_path)
+    assert read_record(tmp_path)["planned_steps"] == 13  # 10, and 4 + 4 + 2 batches
+    step, rate = csv_curve(tmp_path, "lr")[-1]
+    assert (step, rate) == (13, 0)
+
+
 @pytest.mark.parametrize("scheduler", ["one_cycle", "step"])
 def test_other_schedules_can_be_made_longer_too(scheduler: str, composed: Compose, tmp_path: Path) -> None:
     run, whole = new_directory(tmp_path / "run"), new_directory(tmp_path / "whole")

@@ -52,15 +52,20 @@ class ProgressBar(RichProgressBar):
 
 
 class EpochLines(Callback):
-    """A line in the log at the end of every epoch: the metrics and how long it took."""
+    """A line in the log at the end of every epoch: the metrics that the epoch has measured, and how long it took."""
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
-        self._begin = monotonic()
+        self._begin, self._validated = monotonic(), False
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that this epoch has validation metrics; until then there are those of an earlier one."""
+        self._validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the line."""
-        shown = {name: trainer.callback_metrics.get(name) for name in ("train/loss", "val/loss", "val/acc")}
+        names = ("train/loss", "val/loss", "val/acc") if self._validated else ("train/loss",)
+        shown = {name: trainer.callback_metrics.get(name) for name in names}
         values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
         if trainer.is_global_zero:
             total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
@@ -75,7 +80,7 @@ class EpochLines(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log network, data and device; start the clock, since a resumed epoch has no `on_train_epoch_start`."""
-        self._begin = monotonic()
+        self._begin, self._validated = monotonic(), False
         data: Any = getattr(trainer, "datamodule", None)
         sizes = [
             f"{len(part.targets):,} {name}"

@@ -15,8 +15,9 @@ from torch.utils.tensorboard.summary import hparams
 from backlit.arguments import Count, Text, check_arguments
 from backlit.text import flatten
 
-# The session's end is a file of its own, so that a run that is resumed can take it away.
-_END = ".end"
+# The session's start and end are files of their own, which a run that is resumed replaces: TensorBoard believes the
+# first that it reads.
+_START, _END = ".start", ".end"
 
 
 class TensorBoardLogger(loggers.TensorBoardLogger):
@@ -51,15 +52,16 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         Args:
             hyperparameters: Names to values; nested ones get names like ``optimizer/lr``.
         """
-        for path in Path(self.log_dir).glob(f"*{_END}"):
-            path.unlink()  # of the previous attempt; TensorBoard would believe the first one
+        for suffix in (_START, _END):
+            for path in Path(self.log_dir).glob(f"*{suffix}"):
+                path.unlink()  # of the previous attempt
         # TensorBoard lists numbers and texts.
         flat = {
             name: value if isinstance(value, bool | int | float | str) else str(value)
             for name, value in flatten(hyperparameters, "/").items()
         }
         _, session_start, _ = hparams(flat, {})  # type: ignore[no-untyped-call]
-        self.experiment.file_writer.add_summary(session_start)
+        _write_summary(Path(self.log_dir), session_start, _START)
 
     @rank_zero_only
     def end_session(self, status: str) -> None:
@@ -84,6 +86,11 @@ def write_session_end(directory: Path, status: str) -> None:
     end = plugin_data_pb2.SessionEndInfo(status=code, end_time_secs=time.time())
     described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
     value = summary_pb2.Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described)
-    writer = EventFileWriter(str(directory), filename_suffix=_END)
-    writer.add_event(event_pb2.Event(wall_time=time.time(), summary=summary_pb2.Summary(value=[value])))
+    _write_summary(directory, summary_pb2.Summary(value=[value]), _END)
+
+
+def _write_summary(directory: Path, summary: Any, suffix: str) -> None:
+    """Write an event file of one summary."""
+    writer = EventFileWriter(str(directory), filename_suffix=suffix)
+    writer.add_event(event_pb2.Event(wall_time=time.time(), summary=summary))
     writer.close()

@@ -115,23 +115,24 @@ class Classifier(lightning.LightningModule):
         Its mean over processes and accumulated batches is that of all their samples.
         """
         loss = self._step(batch, "train")
-        loader = self.trainer.train_dataloader
-        if self.trainer.world_size > 1:
+        trainer = self.trainer
+        if trainer.world_size > 1:
+            loader = trainer.train_dataloader
             weight = loader.weight(batch_idx) if isinstance(loader, BatchLoader) else 1
             if weight == 0:  # this process has no sample left; the batch keeps it in sync with the others
                 kept, logits, targets = self._steps["train"].pop()
                 self._steps["train"].append((kept, logits[:0], targets[:0]))
             loss = loss * weight
         self._losses_since_record.append(loss.detach())
-        return loss if self.trainer.accumulate_grad_batches == 1 else loss * self._share_of_step(loader, batch_idx)
+        return loss if trainer.accumulate_grad_batches == 1 else loss * self._share_of_step(batch_idx)
 
-    def _share_of_step(self, loader: Any, batch_idx: int) -> float:
+    def _share_of_step(self, batch_idx: int) -> float:
         """Return the fraction of an optimizer step's samples that a batch has, times ``accumulate_grad_batches``.
 
         Lightning divides every loss by ``accumulate_grad_batches``, though the last step of an epoch may have fewer
         batches, and its last batch fewer samples. Batches of another loader than ours count as equally large.
         """
-        every = self.trainer.accumulate_grad_batches
+        loader, every = self.trainer.train_dataloader, self.trainer.accumulate_grad_batches
         start = batch_idx - batch_idx % every
         stop = int(min(start + every, self.trainer.num_training_batches))
         if not isinstance(loader, BatchLoader):

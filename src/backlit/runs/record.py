@@ -30,6 +30,8 @@ PACKAGES = (
 _ATTEMPT_KEYS = (
     "command",
     "overrides",
+    "device",
+    "precision",
     "world_size",
     "first_step",
     "status",

@@ -41,9 +41,8 @@ class BestCheckpoint(ModelCheckpoint):
         return super().state_dict() | {"kept": self._kept}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state that `state_dict` returned."""
+        """Restore the state that `state_dict` returned; of a stranger's, what are numbers."""
         super().load_state_dict(state_dict)
-        self._kept = [
-            {str(name): float(value) for name, value in row.items()}
-            for row in state_dict.get("kept", [])  # a checkpoint of another program has none
-        ]
+        kept = state_dict.get("kept")
+        rows = [row for row in kept if isinstance(row, dict)] if isinstance(kept, list) else []
+        self._kept = [{name: value for name, value in row.items() if isinstance(value, int | float)} for row in rows]

@@ -28,7 +28,8 @@ def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
     seconds, steps = record.content["duration_s"], parts.trainer.global_step
     log.info("%s: completed in %.1f s, %d steps", parts.config["task_name"], seconds, steps)
     log.info(metrics_table(results.metrics) + "\n")
-    weights = [f"{stage}: {path or 'in memory'}" for stage, path in results.stage_checkpoints.items()]
+    unnamed = "in memory" if parts.last is None else "not kept"
+    weights = [f"{stage}: {path or unnamed}" for stage, path in results.stage_checkpoints.items()]
     log.info("  weights   %s", ", ".join(weights))
     log.info("  run       %s", run_dir)
     log.info("  curves    tensorboard --logdir %s", run_dir)

@@ -2,6 +2,7 @@
 
 import logging
 
+from backlit.models import Classifier
 from backlit.runs.results import Results
 from backlit.runs.run import best_row
 from backlit.training import lightning_internals
@@ -56,19 +57,38 @@ def _test(parts: RunParts, results: Results, tested: str | None) -> None:
 
 def _add_fit_results(results: Results, parts: RunParts) -> None:
     """Add what training has measured last, and the best value of the optimized metric."""
-    best, last = _checkpoint_paths(parts)
+    best, _ = _checkpoint_paths(parts)
     rows = [] if parts.metrics_csv is None else parts.metrics_csv.rows
     # What was measured before the run was resumed counts, too.
     before = [] if parts.metrics_csv is None else parts.metrics_csv.rows_before
     measured = {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
     earlier = {name: float(value) for row in before for name, value in row.items() if "/" in name}
     measured |= {name: value for name, value in earlier.items() if name not in measured}
-    results.add({name: value for name, value in measured.items() if not name.endswith("_best")}, last)
+    for name, value in measured.items():
+        if not name.endswith("_best"):
+            results.add({name: value}, _checkpoint_of(name, parts))
     # A best value so far is of an earlier epoch, whose weights are kept only if it is the optimized metric's.
     results.add({name: value for name, value in measured.items() if name.endswith("_best")}, None)
     metric = parts.config["optimized_metric"]
     if best is not None and (row := best_row(rows, metric, parts.config["optimized_mode"])) is not None:
         results.add({f"{metric}_best": row[metric]}, best)
+
+
+def _checkpoint_of(name: str, parts: RunParts) -> str | None:
+    """Return the checkpoint whose weights a metric was measured with last; None if they are not kept.
+
+    That is the last, unless the training has ended some steps after the last validation.
+    """
+    best, last = _checkpoint_paths(parts)
+    if parts.metrics_csv is None or not name.startswith("val"):
+        return last
+    steps = [row["step"] for row in parts.metrics_csv.rows if name in row]
+    # Lightning, which records for other modules, counts steps from 0.
+    if not steps or steps[-1] + (not isinstance(parts.model, Classifier)) >= parts.trainer.global_step:
+        return last
+    metric, mode = parts.config["optimized_metric"], parts.config["optimized_mode"]
+    row = best_row(parts.metrics_csv.rows, metric, mode)
+    return best if row is not None and row["step"] == steps[-1] else None
 
 
 def _checkpoint_paths(parts: RunParts) -> tuple[str | None, str | None]:

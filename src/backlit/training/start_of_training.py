@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
 from backlit.data import InMemoryDataModule
 from backlit.data.seeds import mix_seeds
@@ -72,15 +73,18 @@ class StartOfTraining(Callback):
 
 def planned_steps(trainer: Trainer) -> int | None:
     """Return the optimizer steps at the end of a training that starts or resumes; None if no number of them ends it."""
-    loop, accumulated = trainer.fit_loop, trainer.accumulate_grad_batches
+    loop, batches, accumulated = trainer.fit_loop, trainer.num_training_batches, trainer.accumulate_grad_batches
     steps = math.inf if trainer.max_steps == -1 else trainer.max_steps
-    if trainer.max_epochs not in (None, -1):
-        batches = trainer.num_training_batches
+    if trainer.max_epochs not in (None, -1) and math.isfinite(batches):
+        epochs = range(trainer.current_epoch, trainer.max_epochs)
+        left = len(epochs) * math.ceil(batches / accumulated)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, GradientAccumulationScheduler):
+                left = sum(math.ceil(batches / callback.get_accumulate_grad_batches(epoch)) for epoch in epochs)
+                accumulated = callback.get_accumulate_grad_batches(trainer.current_epoch)
         progress: Any = loop.epoch_loop.batch_progress.current
-        begun = progress.processed if loop.restarted_mid_epoch else 0
-        of_epoch = math.inf if math.isinf(batches) else math.ceil(batches / accumulated)
-        left = of_epoch - begun // accumulated + (trainer.max_epochs - trainer.current_epoch - 1) * of_epoch
-        steps = min(steps, trainer.global_step + left)
+        begun = progress.processed // accumulated if loop.restarted_mid_epoch else 0
+        steps = min(steps, trainer.global_step + left - begun)
     return int(steps) if math.isfinite(steps) else None
 
 
