@@ -17,6 +17,8 @@ _HYDRA_SETTINGS = re.compile(
     r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))=[^{}\[\]]*"
     r"|hydra/(launcher=backlit|sweeper=(basic|optuna))"
 )
+# More than any command has; Hydra's parser takes a second for a text of a thousand brackets.
+_MOST_ARGUMENTS, _MOST_CHARACTERS, _MOST_LEVELS = 10_000, 10_000, 50
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
 
 
@@ -51,6 +53,7 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
     Raises:
         ConfigError: If a recorded argument may run code, or names a place elsewhere, and is not among the given ones.
     """
+    _check_size(recorded)
     flags, overrides = split_flags(recorded)
     overrides = [override for override in overrides if not override.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     values = dict(itertools.pairwise(flags))
@@ -73,6 +76,17 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
     return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
 
 
+def _check_size(recorded: list[str]) -> None:
+    """Raise `ConfigError` if there are more or longer arguments than a command has."""
+    for argument in recorded:
+        deepest = max(itertools.accumulate((c in "[{(") - (c in "]})") for c in argument), default=0)
+        if len(argument) > _MOST_CHARACTERS or deepest > _MOST_LEVELS:
+            rule = f"at most {_MOST_CHARACTERS:,} characters and {_MOST_LEVELS} levels of brackets"
+            raise ConfigError([f"a recorded argument must have {rule}, got {argument[:40]!r}..."])
+    if len(recorded) > _MOST_ARGUMENTS:
+        raise ConfigError([f"there must be at most {_MOST_ARGUMENTS:,} recorded arguments, got {len(recorded):,}"])
+
+
 def _key(override: str) -> str:
     return override.lstrip("+~").partition("=")[0]
 
@@ -93,5 +107,6 @@ def merge_arguments(recorded: list[str], given: list[str]) -> list[str]:
 
 def split_flags(arguments: list[str]) -> tuple[list[str], list[str]]:
     """Return flags with their values, and overrides."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in arguments if a not in overrides], overrides
+    is_override = [not a.startswith("-") and ("=" in a or a.startswith("~")) for a in arguments]
+    flags = [a for a, is_one in zip(arguments, is_override, strict=True) if not is_one]
+    return flags, [a for a, is_one in zip(arguments, is_override, strict=True) if is_one]

@@ -39,7 +39,7 @@ def outside_override(override: str, directory: Path | None) -> bool:
     """Return whether an override of a recorded command names a place outside of a directory."""
     try:
         parsed = OverridesParser.create().parse_override(override)
-    except HydraException:
+    except (HydraException, ValueError):  # a number of too many digits
         return False  # Hydra will report it
     return any(outside_places(parsed.value(), parsed.key_or_group, directory))
 
