@@ -64,7 +64,7 @@ def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _is_place(key: str, text: str) -> bool:
     words = key.lower().split(".")[-1].split("_")  # `_args_` has the word `args`
     names_path = any(word.endswith(("dir", "path", "dirs", "paths")) or word in _WORDS for word in words)
-    return bool(text) and (names_path or _PLACE.match(text) is not None)
+    return names_path or _PLACE.match(text) is not None  # an empty path is the working directory
 
 
 def _is_inside(text: str, directory: Path | None) -> bool:
