@@ -112,7 +112,7 @@ def test_data_elsewhere_are_used_only_if_the_command_names_them(
 ) -> None:
     command = ["backlit-evaluate", "run=latest", "resamples=0", "trainer=cpu"]
     done = call_command(*command)
-    rule = "of this run lies outside of its directory; to use it, type it"
+    rule = "of this run is where its data were; to use it, type it"
     place = f"data.data_dir={image_data}"
     assert (done.returncode, done.stderr) == (2, f"error: {place} {rule}: {place}\n")
     assert call_command(*command, place).returncode == 0

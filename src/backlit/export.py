@@ -131,7 +131,7 @@ def _output_path(cfg: DictConfig, config: DictConfig) -> Path:
     """
     suffix = SUFFIXES[cfg.format]
     # The run may be a stranger's: its task_name must not lead out of the working directory.
-    default = Path(str(config.get("task_name", "model"))).name + suffix
+    default = Path(printable(str(config.get("task_name", "model")))).name + suffix
     output = Path(default if cfg.output is None else str(cfg.output))
     if cfg.output is None and output.exists():
         replaces = shell_word(assignment("output", str(output)))

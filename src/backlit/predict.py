@@ -103,7 +103,7 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
     names = [name for name in rows[0] if any(row[name] is not False for row in rows)]
     for name in names:
         justify: Any = "right" if isinstance(rows[0][name], float) else "left"
-        grid.add_column(name.replace("_", " "), justify=justify, overflow="fold")
+        grid.add_column(printable(name.replace("_", " ")), justify=justify, overflow="fold")
     for row in rows:
         grid.add_row(*(_cell(row[name]) for name in names))
     total, what = counts.total(), "images" if reader.reads_images else "points"

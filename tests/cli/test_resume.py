@@ -256,6 +256,9 @@ def test_a_run_directory_with_a_symbolic_link_is_rejected(points_run: Path) -> N
             ["+callbacks.x={_target_: lightning.pytorch.demos.mnist_datamodule.MNISTDataModule}"],
             "callbacks.x of this run wants lightning.pytorch.demos",
         ),
+        (["x=" + "[" * 3000], "a recorded argument must have at most 10,000 characters and 50 levels of brackets, got"),
+        (["x=" + "9" * 9000 + "9" * 9000], "a recorded argument must have at most 10,000 characters and 50 levels"),
+        (["a=1"] * 10_001, "there must be at most 10,000 recorded arguments, got 10,006"),
         (["packages=audio_pose", "+callbacks.x={_target_: io.FileIO, file: x}"], "'+callbacks.x={_target_: io.FileIO"),
     ],
 )
@@ -344,6 +347,11 @@ def test_the_command_rejects_what_a_stranger_has_recorded(points_run: Path, call
             "sweep/sweep.json must have jobs without settings of Hydra, got 0",
         ),
         ({"arguments": 3}, "resume must be a sweep whose sweep.json can be read"),
+        ({"arguments": [3]}, "resume must be a sweep whose sweep.json can be read"),
+        (
+            {"jobs": [{"overrides": [["x"]], "directory": "0", "number": 0}]},
+            "resume must be a sweep whose sweep.json can be read",
+        ),
         ({"jobs": [{"x": 1}]}, "resume must be a sweep whose sweep.json can be read"),
         ({"jobs": []}, "resume must be a sweep whose jobs are known"),
     ],

@@ -48,6 +48,7 @@ def test_what_looks_like_a_place_elsewhere_is_one_whatever_the_key(text: str) ->
 )
 def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -> None:
     assert list(outside_places({key: "notes.txt"}, "x", Path("run"))) == [(f"x.{key}", "notes.txt")]
+    assert list(outside_places({key: ""}, "x", Path("run"))) == [(f"x.{key}", "")]
     assert list(outside_places({key: ["a", None, 3]}, "x", None)) == [(f"x.{key}", "a")]
     assert not list(outside_places({key: "run/notes.txt"}, "x", Path("run")))
     assert list(outside_places({key: "run/notes.txt"}, "x", None))
@@ -64,7 +65,7 @@ def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -
         ("trainer.max_time", "00:12:00:00"),
         ("search.lr", "tag(log, interval(1e-4, 1e-1))"),
         ("data.data_dir", "data"),
-        ("x.path", ""),
+        ("x.name", ""),
         ("callbacks.x.message", "1:2 a.b..."),
     ],
 )

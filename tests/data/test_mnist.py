@@ -101,6 +101,17 @@ def test_noise_changes_test_images_only(tiny_images: str) -> None:
     assert moved.std().item() == pytest.approx(0.05, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    "content", [b"", b"\0\0\x08\x03" + b"\xff" * 12, b"\0\0\x08\xff" + b"\xff" * 2000, b"\0\0\x07\x03"]
+)
+def test_files_of_absurd_dimensions_are_unreadable(content: bytes, tiny_images: str) -> None:
+    (Path(tiny_images) / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(content)
+    data = MNISTDataModule(data_dir=tiny_images, dataset="FashionMNIST", val_size=50)
+    with pytest.raises(RuntimeError, match=r"\(missing: nothing, but unreadable\)") as caught:
+        data.prepare_data()
+    assert "\n" not in str(caught.value)
+
+
 def test_a_failed_download_names_the_missing_files_and_their_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,6 @@
 """The files are the originals after any accident; sums are checked by hashlib, not by backlit."""
 
+import gzip
 import hashlib
 import logging
 import multiprocessing
@@ -95,3 +96,18 @@ def test_a_kill_while_unpacking_leaves_no_half_written_file_under_a_files_name(t
     assert intact_files(raw) == set(list(MNIST_SHA256)[:2])
     unpack_mnist(tmp_path)
     assert intact_files(raw) == {path.name for path in raw.iterdir()} - {".lock"} == set(MNIST_SHA256)
+
+
+def test_pipes_links_and_bombs_in_their_place_are_replaced(tmp_path: Path) -> None:
+    names, raw, victim = list(MNIST_SHA256), tmp_path / "MNIST" / "raw", tmp_path / "victim"
+    raw.mkdir(parents=True)
+    os.mkfifo(raw / names[0])
+    victim.write_text("precious")
+    for name in names:
+        (raw / f"{name}.partial").symlink_to(victim)
+    with gzip.open(tmp_path / f"{names[1]}.gz", "wb", 1) as file:
+        for _ in range(70):
+            file.write(b"\0" * 2**20)
+    assert unpack_mnist(tmp_path) == raw
+    assert intact_files(raw) == set(MNIST_SHA256)
+    assert victim.read_text() == "precious"

@@ -22,6 +22,8 @@ _HYDRA_SETTINGS = re.compile(
     r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))"
 )
 _HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=optuna")
+# More than any command has; Hydra's parser takes a second for a text of a thousand brackets.
+_MOST_ARGUMENTS, _MOST_CHARACTERS, _MOST_LEVELS = 10_000, 10_000, 50
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
 
 
@@ -61,6 +63,7 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
     Raises:
         ConfigError: If a recorded argument may run code, or names a place elsewhere, and is not among the given ones.
     """
+    _check_size(recorded)
     flags, overrides = split_flags(recorded)
     overrides = [override for override in overrides if not override.startswith(("hydra.run.dir=", "hydra.sweep.dir="))]
     values = dict(itertools.pairwise(flags))
@@ -81,6 +84,17 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
         raise ConfigError(problems)
     kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again
     return [*kept, *(override for override in overrides if not override.lstrip("+").startswith("packages="))]
+
+
+def _check_size(recorded: list[str]) -> None:
+    """Raise `ConfigError` if there are more or longer arguments than a command has."""
+    for argument in recorded:
+        deepest = max(itertools.accumulate((c in "[{(") - (c in "]})") for c in argument), default=0)
+        if len(argument) > _MOST_CHARACTERS or deepest > _MOST_LEVELS:
+            rule = f"at most {_MOST_CHARACTERS:,} characters and {_MOST_LEVELS} levels of brackets"
+            raise ConfigError([f"a recorded argument must have {rule}, got {argument[:40]!r}..."])
+    if len(recorded) > _MOST_ARGUMENTS:
+        raise ConfigError([f"there must be at most {_MOST_ARGUMENTS:,} recorded arguments, got {len(recorded):,}"])
 
 
 def _key(override: str) -> str:

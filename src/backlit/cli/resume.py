@@ -170,7 +170,7 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
     for job in jobs:
         if any(override.lstrip("+~").startswith("hydra") for override in job["overrides"]):
             raise ConfigError([f"{directory}/sweep.json must have jobs without settings of Hydra, got {job['number']}"])
-        repeatable_arguments(job["overrides"], given, directory)
+    repeatable_arguments(list(dict.fromkeys(o for job in jobs for o in job["overrides"])), given, directory)
     changes = [argument for argument in given if argument not in ("-m", "--multirun")]
     return Plan(merge_arguments(kept, changes), sweep=directory)
 

@@ -40,7 +40,7 @@ def outside_override(override: str, directory: Path | None) -> bool:
     """Return whether an override of a recorded command names a place outside of a directory."""
     try:
         parsed = OverridesParser.create().parse_override(override)
-    except HydraException:
+    except (HydraException, ValueError):  # a number of too many digits
         return False  # Hydra will report it
     return any(outside_places(parsed.value(), parsed.key_or_group, directory))
 
@@ -65,7 +65,7 @@ def iter_texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _is_place(key: str, text: str) -> bool:
     words = key.lower().split(".")[-1].split("_")  # `_args_` has the word `args`
     names_path = any(word.endswith(("dir", "path", "dirs", "paths")) or word in _WORDS for word in words)
-    return bool(text) and (names_path or _PLACE.match(text) is not None)
+    return names_path or _PLACE.match(text) is not None  # an empty path is the working directory
 
 
 def _is_inside(text: str, directory: Path | None) -> bool:

@@ -15,6 +15,7 @@ from backlit.arguments import Count, Moderate, PositiveInt, Seed, Text, check_ar
 from backlit.data.memory import InMemoryDataModule
 from backlit.data.mnist_unpack import unpack_mnist
 from backlit.data.pairs import TensorPairs
+from backlit.text import first_line
 
 
 class MNISTDataModule(InMemoryDataModule):
@@ -104,11 +105,11 @@ class MNISTDataModule(InMemoryDataModule):
             with FileLock(self.data_dir / ".lock"):
                 self._read(train=True, download=True)
                 self._read(train=False, download=True)
-        except (URLError, RuntimeError, TimeoutError, ConnectionError) as error:
+        except (URLError, RuntimeError, TimeoutError, ConnectionError, ValueError, AssertionError, KeyError) as error:
             folder = self.data_dir / self.dataset / "raw"
             names = [Path(url).name for url, _ in self._resources()]
             missing = [n for n in names if not any((folder / p).exists() for p in (n, Path(n).stem))]
-            reason = str(error).splitlines()[0].rstrip(":")
+            reason = first_line(error).rstrip(":")
             raise RuntimeError(
                 f"{self.dataset} is not in {folder} (missing: {', '.join(missing) or 'nothing, but unreadable'}) and"
                 f" cannot be downloaded ({reason}); put the files there or use data=mnist, which needs no download"

@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import logging
 import os
+import zlib
 from importlib import resources
 from pathlib import Path
 
@@ -20,11 +21,15 @@ MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
 
+_MOST_BYTES = 2**26  # of an unpacked file; MNIST's largest has 47 million
+
 
 def _is_intact(path: Path) -> bool:
     """Return whether an unpacked MNIST file exists and is the original, byte for byte."""
     try:
         stat = path.stat()
+        if not path.is_file():  # a pipe would be waited for
+            return False
         return _digest(path.resolve(), stat.st_mtime_ns, stat.st_size, stat.st_ino) == MNIST_SHA256[path.name]
     except FileNotFoundError:
         return False
@@ -43,8 +48,9 @@ def _unpacked(name: str, packed_in: list[Path]) -> bytes:
         packed = folder / f"{name}.gz"
         if packed.is_file():
             try:
-                content = gzip.decompress(packed.read_bytes())
-            except (OSError, EOFError):
+                with gzip.open(packed) as file:
+                    content = file.read(_MOST_BYTES)
+            except (OSError, EOFError, zlib.error):
                 content = b""
             if hashlib.sha256(content).hexdigest() == MNIST_SHA256[name]:
                 return content
@@ -83,6 +89,7 @@ def unpack_mnist(data_dir: Path) -> Path:
             if target.exists():
                 log.warning("%s is truncated or altered; the original replaces it", target)
             partial = raw / f"{name}.partial"
+            partial.unlink(missing_ok=True)  # it may be a link
             try:
                 partial.write_bytes(_unpacked(name, [raw, data_dir]))
                 os.replace(partial, target)

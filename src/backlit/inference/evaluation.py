@@ -52,7 +52,7 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
         ConfigError: If the data do not fit, or if the results cannot be written.
     """
     if not cfg.data or _chooses_data_of_run():
-        _check_places(plain_node(run.config, "data"), run)
+        _check_places(plain_node(run.config, "data"))
     with read_write(cfg):
         cfg.data = cfg.data or plain_node(run.config, "data")
         if OmegaConf.is_interpolation(cfg.trainer, "precision"):
@@ -75,16 +75,16 @@ def _typed_keys() -> set[str]:
     return {override.split("=")[0].lstrip("+") for override in overrides}
 
 
-def _check_places(data: dict[str, Any], run: LoadedRun) -> None:
-    """Raise `ConfigError` if a run's data node names a place outside of the run that the command line does not set.
+def _check_places(data: dict[str, Any]) -> None:
+    """Raise `ConfigError` if a run's data node names a place that the command line does not set.
 
-    Data may be unpacked there, and the run may be a stranger's.
+    Data may be unpacked there, and the run may be a stranger's: within its directory there may be links.
     """
     typed = _typed_keys()
-    rule = "lies outside of its directory; to use it, type it"
+    rule = "is where its data were; to use it, type it"
     problems = [
         f"{key}={place} of this run {rule}: {_override(key, place)}"
-        for key, place in outside_places(data, "data", run.directory)
+        for key, place in outside_places(data, "data", None)
         if key not in typed
     ]
     if problems:
