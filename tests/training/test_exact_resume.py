@@ -106,7 +106,7 @@ PLAIN = {
     "plain": plain(),
     "plain_workers": plain("num_workers: 2"),
     "plain_seed": plain("seed: 3"),
-    "plain_stream": plain("streams: true"),
+    "plain_stream": plain("streams: true, num_workers: 1"),
     "plain_cosine": [*plain(), "scheduler=cosine"],
     "plain_max_steps": [*plain(), *LAST_STEP],
     "plain_averaging": [*plain(), AVERAGING],
@@ -155,6 +155,7 @@ def test_a_run_that_is_cut_anywhere_resumes_exactly(name: str, cuts: list[tuple[
             "no checkpoint has its masks",
         ),
         (plain("num_workers: 1, persists: true"), "no checkpoint has the workers' random generators"),
+        (plain("streams: true"), "if reading a sample draws random numbers"),
     ],
 )
 def test_a_part_that_resumes_inexactly_is_named_once(

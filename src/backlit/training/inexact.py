@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import BaseFinetuning, BatchSizeFinder, LearningRateFinder, ModelPruning
+from torch.utils.data import IterableDataset
 
 from backlit.training import lightning_internals
 
@@ -21,5 +22,11 @@ def inexact_parts(trainer: Trainer) -> Iterator[str]:
         reasons = [reason for kind, reason in _INEXACT_CALLBACKS.items() if isinstance(callback, kind)]
         if reasons:
             yield f"with {type(callback).__name__} a resumed run is not bit-identical: {reasons[0]}"
-    if any(getattr(loader, "persistent_workers", False) for loader in lightning_internals.train_loaders(trainer)):
-        yield "with persistent_workers=True a resumed run may differ: no checkpoint has the workers' random generators"
+    for loader in lightning_internals.train_loaders(trainer):
+        if getattr(loader, "persistent_workers", False):
+            state = "no checkpoint has the workers' random generators"
+            yield f"with persistent_workers=True a resumed run may not be bit-identical: {state}"
+        elif isinstance(getattr(loader, "dataset", None), IterableDataset) and not getattr(loader, "num_workers", 0):
+            # Lightning reads the next batch early: its numbers are drawn before those of the step, not after them.
+            drawn = "if reading a sample draws random numbers"
+            yield f"with an IterableDataset and num_workers=0 a resumed run may not be bit-identical, {drawn}"
