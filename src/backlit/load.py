@@ -110,11 +110,13 @@ def load_named(cfg: DictConfig) -> LoadedRun:
 
 
 def check_named(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if the keys ``run`` and ``packages`` have the wrong types."""
+    """Raise `ConfigError` if the keys ``run``, ``checkpoint`` and ``packages`` have the wrong types."""
     if OmegaConf.is_missing(cfg, "run") or not isinstance(cfg.run, str) or not cfg.run:
         raise ConfigError(["run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"])
     if not OmegaConf.is_list(cfg.packages):
         raise ConfigError([f"packages must be a list, got {cfg.packages}: packages=[{cfg.packages}]"])
+    if cfg.checkpoint is not None and not (isinstance(cfg.checkpoint, str) and cfg.checkpoint):
+        raise ConfigError([f"checkpoint must be best, last or null, got {cfg.checkpoint!r}"])
 
 
 def read_config(directory: Path) -> DictConfig:

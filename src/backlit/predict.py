@@ -83,11 +83,11 @@ def predict(cfg: DictConfig) -> Counter[str]:
 
 def _check_values(cfg: DictConfig) -> None:
     """Raise `ConfigError` if a value is missing or out of range."""
-    if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or not cfg[name]]:
+    if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or cfg[name] in (None, "", [])]:
         raise ConfigError([f"{name} must be given: backlit-predict run=latest input=digits" for name in missing])
-    if not isinstance(cfg.batch_size, int) or cfg.batch_size < 1:
+    if not isinstance(cfg.batch_size, int) or isinstance(cfg.batch_size, bool) or cfg.batch_size < 1:
         raise ConfigError([f"batch_size must be a whole number >= 1, got {cfg.batch_size}"])
-    if cfg.invert not in ("auto", True, False):
+    if cfg.invert != "auto" and not isinstance(cfg.invert, bool):  # 1 == True
         raise ConfigError([f"invert must be auto, true or false, got {cfg.invert}"])
 
 

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
@@ -17,7 +18,7 @@ from backlit.plots.boundary import SQUARE, draw_boundary
 from backlit.plots.confusion_matrix import draw_confusion_matrix
 from backlit.plots.curves import draw_curves
 from backlit.plots.first_layer import draw_first_layer
-from backlit.plots.grid import grid_points
+from backlit.plots.grid import corners_around, grid_points
 from backlit.plots.image import png, render
 from backlit.plots.mistakes import draw_mistakes
 from backlit.runs.files import atomic_write
@@ -65,13 +66,15 @@ class Pictures(Callback):
         if trainer.is_global_zero and path.exists():
             self._save("curves", png(render(draw_curves(read_rows(path)))))
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
+    def _draw(
+        self, trainer: Trainer, pl_module: LightningModule, part: Literal["val_set", "test_set"], *, save: bool
+    ) -> None:
         data = getattr(trainer, "datamodule", None)
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             return  # no process has the whole network
         if not (trainer.is_global_zero and isinstance(pl_module, Classifier) and isinstance(data, InMemoryDataModule)):
             return
-        samples: TensorPairs | None = getattr(data, part, None)
+        samples = evaluated_samples(trainer, data, part)
         if samples is None:
             return
         with trainer.precision_plugin.forward_context():  # the precision that the metrics are computed in
@@ -94,8 +97,28 @@ class Pictures(Callback):
             temporary.write_bytes(image)
 
 
+def evaluated_samples(
+    trainer: Trainer, datamodule: InMemoryDataModule, part: Literal["val_set", "test_set"]
+) -> TensorPairs | None:
+    """Return the samples of which a Trainer computes its metrics: all of a set, or the first that it is limited to.
+
+    Return None if there is no such set. The processes of a run share each batch, so their number does not matter.
+    """
+    samples: TensorPairs | None = getattr(datamodule, part, None)
+    batches = trainer.num_test_batches if part == "test_set" else trainer.num_val_batches
+    count = sum(batches) * datamodule.eval_batch_size
+    if samples is None or not batches or count >= len(samples):  # no batches: no validation has taken place yet
+        return samples
+    return TensorPairs(samples.inputs[: int(count)], samples.targets[: int(count)])
+
+
 def draw_test_figures(
-    model: Classifier, datamodule: InMemoryDataModule, samples: TensorPairs, probabilities: Tensor
+    model: Classifier,
+    datamodule: InMemoryDataModule,
+    samples: TensorPairs,
+    probabilities: Tensor,
+    *,
+    boundary_of: Literal["training", "test"] = "training",
 ) -> dict[str, Figure]:
     """Return figures of a model on samples, by name, as far as they suit the shape of the inputs.
 
@@ -104,6 +127,7 @@ def draw_test_figures(
         datamodule: The source of the samples.
         samples: The test set, for instance.
         probabilities: The model's probabilities for these samples, shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+        boundary_of: The points around the decision boundary: those of the training, or `samples`.
     """
     probabilities = class_probabilities(probabilities)
     names = class_names(datamodule, probabilities.shape[1])
@@ -115,7 +139,8 @@ def draw_test_figures(
         if first is not None and first.shape[1] == math.prod(inputs.shape[-2:]):
             figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), inputs.shape[-2:])
     if isinstance(datamodule, PointsDataModule):
-        figures["boundary"] = _draw_boundary(model, datamodule)
+        points = datamodule.train_set if boundary_of == "training" else samples
+        figures["boundary"] = _draw_boundary(model, datamodule, points, boundary_of)
     return figures
 
 
@@ -124,17 +149,21 @@ def class_names(datamodule: InMemoryDataModule, count: int) -> list[str]:
     return list(getattr(datamodule, "classes", None) or map(str, range(count)))
 
 
-def _draw_boundary(model: Classifier, datamodule: PointsDataModule) -> Figure:
-    """Return the figure of the learned boundary between the points."""
-    grid, points = (
+def _draw_boundary(model: Classifier, datamodule: PointsDataModule, points: TensorPairs, kind: str) -> Figure:
+    """Return the figure of the learned boundary between points."""
+    is_inside = bool(points.inputs.abs().max() <= 1)
+    corners = SQUARE if is_inside else corners_around(points.inputs)
+    grid, found = (
         predict_probabilities(model, datamodule, inputs, batch_size=datamodule.eval_batch_size)
-        for inputs in (grid_points(SQUARE), datamodule.train_set.inputs)
+        for inputs in (grid_points(corners), points.inputs)
     )
     return draw_boundary(
         grid,
-        datamodule.train_set.inputs,
-        datamodule.train_set.targets,
-        (points > 0.5).long(),
+        points.inputs,
+        points.targets,
+        (found > 0.5).long(),
+        kind=kind,
         weights=datamodule.weights,
         offset=datamodule.offset,
+        corners=corners,
     )
