@@ -25,7 +25,7 @@ class ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        get_console().print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        get_console().print(record.getMessage(), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from backlit.sweeps.entries import find_runs
+from backlit.sweeps.entries import find_runs, sweep_entries
 from backlit.sweeps.side_by_side import compare_runs
-from backlit.sweeps.summary import summarize_sweep
+from backlit.sweeps.summary import summarize_entries
+from backlit.text import printable
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -19,16 +20,21 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
         output: Where a comparison is written; None for a new directory under ``outputs/reports``.
 
     Raises:
-        ValueError: If a path is not a directory, or if there is no run.
+        ValueError: If a path is not a directory, or if there is no run that can be read.
     """
     for path in paths:
         if not path.is_dir():
             reason = "is a file" if path.exists() else "does not exist"
             raise ValueError(f"PATH must be a directory, got {path}, which {reason}")
     if len(paths) == 1 and output is None and _is_sweep(paths[0]):
-        summarize_sweep(paths[0])
+        entries, problems = sweep_entries(paths[0])
+        if problems and not entries:
+            raise ValueError(f"no job of {paths[0]} can be read: {'; '.join(problems)}")
+        summarize_entries(paths[0], entries, problems)
         return
     entries, problems = find_runs(paths)
+    if problems and not entries:
+        raise ValueError(f"no run can be read: {'; '.join(problems)}")
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     if not entries:
@@ -58,7 +64,7 @@ def main() -> None:
     try:
         report(arguments.paths, arguments.output)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         sys.exit(2)
 
 

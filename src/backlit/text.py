@@ -12,6 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 
+def printable(text: str) -> str:
+    """Return a text with an escape sequence in place of each character that a terminal, or UTF-8, does not print."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def shorten_numbers(text: str) -> str:
     """Return a text with its long decimal fractions cut to four digits."""
     return re.sub(r"\d+\.\d{5,}(e[+-]?\d+)?", lambda match: f"{float(match[0]):.4g}", text)
@@ -51,7 +56,7 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for row in rows:
         grid.add_row(*row)
     text = StringIO()
-    Console(file=text, width=100).print(grid)
+    Console(file=text, width=100, markup=False, emoji=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

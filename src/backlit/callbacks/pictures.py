@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
+from backlit.callbacks.attempt import Attempts
 from backlit.callbacks.tensorboard import tensorboard_writers
 from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
 from backlit.models import Classifier
@@ -46,6 +47,7 @@ class Pictures(Callback):
         self.directory = Path(directory)
         self.every_n_steps = every_n_steps
         self._drawn_at = 0
+        self._attempts = Attempts()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -54,17 +56,20 @@ class Pictures(Callback):
         if self.every_n_steps is None or trainer.global_step < self._drawn_at + self.every_n_steps:
             return
         self._drawn_at = trainer.global_step
-        self._draw(trainer, pl_module, "val_set", save=False)
+        with self._attempts.attempt("a picture"):
+            self._draw(trainer, pl_module, "val_set", save=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on the test set, and save."""
-        self._draw(trainer, pl_module, "test_set", save=True)
+        with self._attempts.attempt("a picture of the test"):
+            self._draw(trainer, pl_module, "test_set", save=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""
         path = self.directory.parent / "metrics.csv"
         if trainer.is_global_zero and path.exists():
-            self._save("curves", png(render(draw_curves(read_rows(path)))))
+            with self._attempts.attempt("the picture of the curves"):
+                self._save("curves", png(render(draw_curves(read_rows(path)))))
 
     def _draw(
         self, trainer: Trainer, pl_module: LightningModule, part: Literal["val_set", "test_set"], *, save: bool
@@ -80,16 +85,17 @@ class Pictures(Callback):
         with trainer.precision_plugin.forward_context():  # the precision that the metrics are computed in
             probabilities = predict_probabilities(pl_module, data, samples.inputs, batch_size=data.eval_batch_size)
         for name, figure in draw_test_figures(pl_module, data, samples, probabilities).items():
-            pixels = render(figure)
-            image = png(pixels)
-            height, width, channels = pixels.shape
-            summary_image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=image)
-            for writer in tensorboard_writers(trainer):
-                # add_image would encode the pixels a second time.
-                summary = Summary(value=[Summary.Value(tag=name, image=summary_image)])
-                writer.file_writer.add_summary(summary, trainer.global_step)
-            if save:
-                self._save(name, image)
+            with self._attempts.attempt(f"the picture {name}"):
+                pixels = render(figure)
+                image = png(pixels)
+                if save:
+                    self._save(name, image)
+                height, width, depth = pixels.shape
+                shown = Summary.Image(height=height, width=width, colorspace=depth, encoded_image_string=image)
+                for writer in tensorboard_writers(trainer):
+                    # add_image would encode the pixels a second time.
+                    summary = Summary(value=[Summary.Value(tag=name, image=shown)])
+                    writer.file_writer.add_summary(summary, trainer.global_step)
 
     def _save(self, name: str, image: bytes) -> None:
         self.directory.mkdir(exist_ok=True)

@@ -169,7 +169,7 @@ def _record_end_of_first(run_dir: Path) -> str | None:
     run = Run.read(run_dir)
     if run is None or run.status == run.record["status"]:
         return None
-    problem = f"the first process ({run.record['pid']}) was killed, or the system ended it"
+    problem = f"the first process ({run.record.get('pid')}) was killed, or the system ended it"
     finish_record(run_dir, "failed", f"RankError: {problem}", [])
     return problem
 

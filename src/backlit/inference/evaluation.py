@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from backlit.callbacks.attempt import Attempts
 from backlit.callbacks.pictures import class_names, draw_test_figures, evaluated_samples
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
@@ -187,7 +188,7 @@ def _write(cfg: DictConfig, run: LoadedRun, found: dict[str, Any], figures: Mapp
         directory = new_directory(wanted)
         write_json(directory / "evaluation.json", found)
         for name, figure in figures.items():
-            with atomic_write(directory / f"{name}.png") as temporary:
+            with Attempts().attempt(f"the picture {name}"), atomic_write(directory / f"{name}.png") as temporary:
                 temporary.write_bytes(png(render(figure)))
     except OSError as error:
         if directory is not None:

@@ -46,6 +46,11 @@ def is_own_png(path: Path) -> bool:
     return start.startswith(b"\x89PNG") and b"tEXtSoftware\0backlit" in start
 
 
+def plain(text: str) -> str:
+    """Return a text as matplotlib draws it literally, which takes what is between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
+
+
 def bare_axes(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure, its size in inches, and axes that fill it, with only a title."""
     figure = Figure(figsize=(width, height))

@@ -1,7 +1,6 @@
 """``run.json``: how a run was started, on what, and how it ended."""
 
 import contextlib
-import json
 import os
 import platform
 import shlex
@@ -14,6 +13,7 @@ from typing import Any
 
 from backlit.runs.files import atomic_write, write_json
 from backlit.runs.git import git_state
+from backlit.runs.read_record import read_record
 
 # The packages whose versions a record names: a result depends on them.
 PACKAGES = (
@@ -65,13 +65,13 @@ def _program() -> list[str]:
 def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
     """Return the earlier attempts of a run that is resumed, a dict for each, from its ``run.json``."""
     try:
-        last = json.loads(path.read_text())
+        last = read_record(path)
     except (FileNotFoundError, ValueError):
         return []
     attempts: list[dict[str, Any]] = last.pop("attempts", [])
     total_s = last.get("duration_s")
     if total_s is not None:
-        last["duration_s"] = round(total_s - sum(attempt["duration_s"] or 0 for attempt in attempts), 3)
+        last["duration_s"] = round(total_s - sum(attempt.get("duration_s") or 0 for attempt in attempts), 3)
     if last.get("status") == "running":
         last["status"] = "interrupted"  # it had no chance to record that
     return [*attempts, {name: last.get(name) for name in _ATTEMPT_KEYS}]
@@ -94,7 +94,7 @@ class RunRecord:
         self.path = directory / "run.json"
         self._started_s = monotonic()
         attempts = _earlier_attempts(self.path)
-        self._earlier_s = sum(attempt["duration_s"] or 0 for attempt in attempts)
+        self._earlier_s = sum(attempt.get("duration_s") or 0 for attempt in attempts)
         git, project, diff = git_state()
         if diff:
             with atomic_write(directory / "uncommitted.diff") as temporary:
@@ -146,11 +146,11 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
     path = directory / "run.json"
     content: dict[str, Any] = {"overrides": overrides}
     with contextlib.suppress(FileNotFoundError, ValueError):  # the run died before it wrote
-        content = json.loads(path.read_text())
+        content = read_record(path)
     if content.get("status", "running") != "running":
         return False
     ended = now()
-    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(content.get("started", ended))
+    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(content.get("started") or ended)
     write_json(
         path, content | {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
     )

@@ -2,7 +2,7 @@
 
 import csv
 import functools
-import json
+import io
 import math
 import os
 import platform
@@ -14,23 +14,53 @@ from typing import Any
 
 import yaml
 
-from backlit.text import flatten
+from backlit.runs.read_record import read_metrics, read_record, read_text
+from backlit.text import first_line, flatten
+
+# Levels of a config that are read.
+_DEEPEST = 50
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
+    """Return the records of a ``metrics.csv``, each with the metrics that it has; none if there is no such file.
+
+    Raises:
+        ValueError: If it is not what a run writes.
+    """
     try:
-        with path.open(newline="") as file:
-            return [
-                {
-                    name: int(value) if name in ("step", "epoch") else float(value)
-                    for name, value in row.items()
-                    if value
-                }
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, TypeError):
+        text = read_text(path)
+    except FileNotFoundError:
         return []
+    # The last line lacks its end if it was not written whole: the disk was full, or the process is writing it.
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    try:
+        rows = [_parse_row(row) for row in reader]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {reader.line_num}, must be a record of a run: {error}") from None
+    if rows and len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+        raise ValueError(f"{path} must have a name for each column, and none twice")
+    return rows
+
+
+def _parse_row(row: Mapping[str | None, Any]) -> dict[str, float]:
+    """Return the numbers of a record.
+
+    Raises:
+        ValueError: If it has more columns than the header, no step, or a value that is no number.
+    """
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        if name is None or not name.isprintable():
+            raise ValueError("it has a value without a column" if name is None else f"it has a column {name!a}")
+        if value:
+            is_count = name in ("step", "epoch")
+            number = int(value[:20]) if is_count else float(value)
+            if is_count and not 0 <= number < 2**53:
+                raise ValueError(f"{name} must be >= 0 and < 2**53, got {value[:40]!r}")
+            found[name] = number
+    if "step" not in found:
+        raise ValueError("it has no step")
+    return found
 
 
 def best_row(rows: Iterable[Mapping[str, float]], metric: str, mode: str) -> Mapping[str, float] | None:
@@ -77,17 +107,15 @@ class Run:
         """Return the run in a directory, None if there is no ``run.json``.
 
         Raises:
-            ValueError: If ``run.json`` is not what a run writes.
+            ValueError: If ``run.json`` or ``metrics.json`` is not what a run writes.
         """
         try:
-            record = json.loads((directory / "run.json").read_text())
+            record = read_record(directory / "run.json")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{directory / 'run.json'} must be readable JSON, got: {error}") from None
-        if not isinstance(record, dict) or not isinstance(record.get("status"), str):
-            raise ValueError(f"{directory / 'run.json'} must be a run's record with a status, got something else")
-        return cls(directory, record)
+        run = cls(directory, record)
+        _ = run.metrics  # reads it, so that no later use raises
+        return run
 
     @property
     def status(self) -> str:
@@ -107,15 +135,15 @@ class Run:
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run has none yet."""
-        try:
-            metrics = json.loads((self.directory / "metrics.json").read_text())["metrics"]
-            return {str(name): float(value) for name, value in metrics.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}
+        return read_metrics(self.directory / "metrics.json")
 
     @functools.cached_property
     def rows(self) -> list[dict[str, float]]:
-        """Return the records of ``metrics.csv`` so far, each with the metrics that it has."""
+        """Return the records of ``metrics.csv`` so far, each with the metrics that it has.
+
+        Raises:
+            ValueError: If it is not what a run writes.
+        """
         return read_rows(self.directory / "metrics.csv")
 
     @property
@@ -137,15 +165,40 @@ class Run:
 
 
 def flat_config(directory: Path) -> dict[str, str]:
-    """Return the run's config with dotted keys; empty if there is none."""
+    """Return the run's config with dotted keys; empty if there is none.
+
+    Raises:
+        ValueError: If it is not what a run writes.
+    """
+    path, loader = directory / ".hydra" / "config.yaml", getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = (directory / ".hydra" / "config.yaml").read_text()
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError):
+        text = read_text(path)
+    except FileNotFoundError:
         return {}
-    flat = {key: str(value) for key, value in flatten(config if isinstance(config, dict) else {}, ".").items()}
+    try:
+        _check_simple(yaml.parse(text, Loader=loader))
+        config = yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path} must be a run's config, got: {first_line(error)}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must be a run's config, got something else")
+    flat = {key: str(value) for key, value in flatten(config, ".").items()}
     flat.pop("output_dir", None)
     return flat
+
+
+def _check_simple(events: Iterable[yaml.Event]) -> None:
+    """Raise `ValueError` at an alias, a few lines of which can stand for billions of values, or at deep nesting.
+
+    PyYAML's loader in C ends the process when the stack is full. A run's config has neither.
+    """
+    depth = 0
+    for event in events:
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("an alias")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise ValueError(f"more than {_DEEPEST} levels")
 
 
 def clear_run(directory: Path) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from backlit.runs.files import atomic_write
 from backlit.sweeps.entries import Entry
-from backlit.text import shell_path, shorten_numbers
+from backlit.text import printable, shell_path, shorten_numbers
 
 # Rows on the console; the files contain all.
 MAX_CONSOLE_ROWS = 50
@@ -41,15 +41,14 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
         numbers = [f"{found[name]:.5g}" if name in found else "" for name in tested]
         took = "" if entry.duration_s is None else f"{entry.duration_s:.1f}"
         own = [entry.settings.get(key, "") for key in settings]
-        rows.append(
-            [entry.name, *own, entry.status, *values, *epoch, *numbers, took, shell_path(entry.directory), entry.error]
-        )
+        directory = printable(shell_path(entry.directory))
+        rows.append([entry.name, *own, entry.status, *values, *epoch, *numbers, took, directory, entry.error])
     return columns, rows
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table without the columns that are too wide for a terminal; the files contain them."""
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    table = Table(title=printable(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
     shown = [index for index, name in enumerate(columns) if name not in ("directory", "error")]
     for index in shown:
         table.add_column(columns[index], justify="left" if index == 0 else "right", overflow="fold")
@@ -57,7 +56,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*(shorten_numbers(row[index]) for index in shown))
     text = io.StringIO()
     # A file or a pipe has no width.
-    Console(file=text, width=get_console().width if get_console().is_terminal else 1000).print(table)
+    width = get_console().width if get_console().is_terminal else 1000
+    Console(file=text, width=width, markup=False, emoji=False, highlight=False).print(table)
     print("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))
     if len(rows) > MAX_CONSOLE_ROWS:
         print(f"  and {len(rows) - MAX_CONSOLE_ROWS} more, in the file")

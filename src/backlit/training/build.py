@@ -130,7 +130,7 @@ def _assemble(
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint
-        metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done)
+        metrics_csv = collect(problems, "resume", lambda: MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done))
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
             monitored = {"monitor": config["optimized_metric"], "mode": config["optimized_mode"]}
