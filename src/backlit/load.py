@@ -18,7 +18,7 @@ from backlit.config.trust import trusted_node
 from backlit.errors import ConfigError
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
 from backlit.runs.find import find_run
-from backlit.runs.run import read_rows
+from backlit.runs.run import flat_config, read_rows
 from backlit.text import first_line
 
 
@@ -126,6 +126,7 @@ def read_config(directory: Path) -> DictConfig:
         ValueError: If it cannot be read.
     """
     path = directory / ".hydra" / "config.yaml"
+    flat_config(directory)  # raises where omegaconf would not end, or end the process: aliases, deep nesting
     try:
         config = OmegaConf.load(path)
     except Exception as error:  # PyYAML and omegaconf raise many kinds

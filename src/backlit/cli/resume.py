@@ -214,10 +214,16 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
 
 
 def _reject_symlinks(directory: Path) -> None:
-    """Raise `ConfigError` if a run directory has a symbolic link, through which this process would write elsewhere."""
+    """Raise `ConfigError` if a run directory has a symbolic link, through which this process would write elsewhere.
+
+    Also if it has a pipe or a device, for which this process might wait forever, or no file where Hydra writes one.
+    """
     for path in directory.rglob("*"):
         if path.is_symlink():
             raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
+        is_hydras = path.parent.name == ".hydra"
+        if not path.is_file() and (is_hydras or not path.is_dir()):
+            raise ConfigError([f"resume must be a directory of files, got {path}, which is no file"])
 
 
 def _find_run(key: str, wanted: str) -> tuple[Run, list[str]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from backlit.runs.files import write_json
 from backlit.runs.run import Run, flat_config, read_rows
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
     for key in sorted(config.keys() | new_config.keys()):
         if config.get(key) != new_config.get(key) and key not in ("ckpt_path", "packages"):
             found.append(f"{key}={config.get(key)} → {new_config.get(key)}")
-    return found
+    return [printable(line) for line in found]
 
 
 def _uncommitted(run: Path) -> bytes:

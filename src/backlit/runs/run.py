@@ -36,7 +36,7 @@ def read_rows(path: Path) -> list[dict[str, float]]:
     try:
         rows = [_parse_row(row) for row in reader]
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path}, line {reader.line_num}, must be a record of a run: {error}") from None
+        raise ValueError(f"{path}, line {reader.line_num}, must be a record of a run: {str(error)[:100]}") from None
     if rows and len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
         raise ValueError(f"{path} must have a name for each column, and none twice")
     return rows
