@@ -14,8 +14,9 @@ from backlit.runs.files import write_json
 from backlit.training.build import build_run
 from tests.conftest import CallCommand
 from tests.helpers.commands import QUICK, compose_config
-from tests.helpers.corruptions import run_corruptions
+from tests.helpers.corruptions import run_corruptions, sweep_corruptions
 from tests.helpers.runs import change_record
+from tests.helpers.sweeps import write_sweep
 
 TRAVERSED = "../../../tmp/evil"
 
@@ -291,6 +292,31 @@ def test_a_broken_run_is_one_line_or_a_plan(key: str, trained_points: Path, tmp_
         assert len(problems) == 1, name
         assert problems[0].isprintable(), name
         assert len(problems[0]) < longest, name
+
+
+def test_a_broken_record_of_a_sweep_is_one_line_or_a_plan(tmp_path: Path) -> None:
+    rejected_sweeps: dict[str, list[str]] = {}
+    for number, (name, corrupt) in enumerate(sweep_corruptions().items()):
+        sweep = write_sweep(tmp_path / str(number), {"lr=1": [0.5], "lr=2": []})
+        corrupt(sweep)
+        try:
+            plan_command(["-m", f"resume={sweep}"])
+        except ConfigError as error:
+            rejected_sweeps[name] = error.problems
+    assert len(rejected_sweeps) > 60
+    for name, problems in rejected_sweeps.items():
+        assert len(problems) == 1, name
+        assert problems[0].isprintable(), name
+
+
+@pytest.mark.parametrize("name", ["run.json", ".hydra/config.yaml", "metrics.csv"])
+def test_a_directory_or_a_pipe_in_the_place_of_a_file_is_rejected(name: str, points_run: Path) -> None:
+    change_record(points_run, status="interrupted")
+    for make in (os.mkdir, os.mkfifo):
+        path = points_run / name
+        path.rmdir() if path.is_dir() else path.unlink()
+        make(path)
+        assert name in rejected("resume=latest")
 
 
 def test_curves_that_cannot_be_read_are_not_overwritten(points_run: Path) -> None:

@@ -12,7 +12,7 @@ from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments
 from backlit.errors import ConfigError
 from backlit.runs.files import new_directory, remove_directories
 from backlit.runs.find import find_latest_run
-from backlit.runs.run import Run
+from backlit.runs.run import RUN_FILES, Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import quote_value, shell_path
 
@@ -216,13 +216,13 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
 def _reject_symlinks(directory: Path) -> None:
     """Raise `ConfigError` if a run directory has a symbolic link, through which this process would write elsewhere.
 
-    Also if it has a pipe or a device, for which this process might wait forever, or no file where Hydra writes one.
+    Also if it has a pipe or a device, for which this process might wait forever, or no file where a run writes one.
     """
     for path in directory.rglob("*"):
         if path.is_symlink():
             raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
-        is_hydras = path.parent.name == ".hydra"
-        if not path.is_file() and (is_hydras or not path.is_dir()):
+        is_written = path.parent.name == ".hydra" or path.name in RUN_FILES
+        if not path.is_file() and (is_written or not path.is_dir()):
             raise ConfigError([f"resume must be a directory of files, got {path}, which is no file"])
 
 

@@ -37,9 +37,8 @@ def calibration_bins(probability: Tensor, bins: int) -> Tensor:
 def calibration_interval(probabilities: Tensor, targets: Tensor, bins: int) -> tuple[float, float]:
     """Return a 95 % interval of the expected calibration error that holds at any calibration.
 
-    The error is a sum of absolute values, each of which noise makes larger rather than smaller, so that the percentiles
-    of a bootstrap lie above the true value: they cover it in 0 to 14 % of the cases for a calibrated network. Here, by
-    the triangle inequality,
+    The error is a sum of absolute values, which noise makes larger, and a bootstrap sample has the noise twice: its
+    percentiles lie above the true value, and never cover an error of 0. Here, by the triangle inequality,
 
     - the measured sum is below the true one by no more than the sum of the signed deviations of the bins, which is
       normal: the upper end, widened as in Wilson's interval for a share, since a bin without errors has no variance;

@@ -17,6 +17,7 @@ import yaml
 from backlit.runs.read_record import read_metrics, read_record, read_text
 from backlit.text import first_line, flatten
 
+RUN_FILES = ("run.json", "metrics.csv", "metrics.json", "weights.pth")
 # Levels of a config that are read.
 _DEEPEST = 50
 
@@ -205,5 +206,5 @@ def clear_run(directory: Path) -> None:
     """Remove what a run has left that it cannot resume from; its log stays."""
     for name in ("checkpoints", "plots", "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
+    for name in RUN_FILES:
         (directory / name).unlink(missing_ok=True)
