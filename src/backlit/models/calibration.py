@@ -38,12 +38,12 @@ def calibration_interval(probabilities: Tensor, targets: Tensor, bins: int) -> t
     """Return a 95 % interval of the expected calibration error that holds at any calibration.
 
     The error is a sum of absolute values, which noise makes larger, and a bootstrap sample has the noise twice: its
-    percentiles lie above the true value, and never cover an error of 0. Here, by the triangle inequality,
+    percentiles lie above the true value, and never cover an error of 0. Here
 
     - the measured sum is below the true one by no more than the sum of the signed deviations of the bins, which is
       normal: the upper end, widened as in Wilson's interval for a share, since a bin without errors has no variance;
-    - it is above the true one by no more than the sum of their absolute deviations, whose distribution is drawn from
-      torch's global generator: the lower end.
+    - it is above the true one by most if the true values of the bins are the least that they may be, three standard
+      deviations below the measured ones or 0; how much is drawn from torch's global generator: the lower end.
 
     So the interval is too wide rather than too narrow: it covers the true value in 96 to 100 % of simulated cases.
 
@@ -56,13 +56,16 @@ def calibration_interval(probabilities: Tensor, targets: Tensor, bins: int) -> t
     index, count = calibration_bins(probability, bins), len(targets)
     probability, outcome = probability.double(), outcome.double()
     gap = outcome - probability
-    error = torch.bincount(index, gap, bins + 1).abs().sum() / count
+    gaps = torch.bincount(index, gap, bins + 1).abs() / count
+    error = gaps.sum()
     # A bin whose few samples all came true still has the variance that their probabilities state.
     squares = torch.maximum(
         torch.bincount(index, gap**2, bins + 1), torch.bincount(index, probability * (1 - probability), bins + 1)
     )
     variance = squares / count**2
     most_below = _Z**2 / (2 * count) + _Z * (variance.sum() + _Z**2 / (4 * count**2)).sqrt()
-    deviations = torch.randn(_DRAWS, bins + 1, dtype=torch.float64).abs() @ variance.sqrt()
-    most_above = deviations.quantile(0.975)
+    deviation = variance.sqrt()
+    least = (gaps - 3 * deviation).clamp(min=0)
+    noisy = least + torch.randn(_DRAWS, bins + 1, dtype=torch.float64) * deviation
+    most_above = (noisy.abs() - least).sum(1).quantile(0.975)
     return max(0.0, (error - most_above).item()), min(1.0, (error + most_below).item())
