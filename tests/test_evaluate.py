@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from backlit.evaluate import evaluate
+from backlit.inference.evaluation import _write
 from backlit.training.train import train
 from tests.conftest import CallCommand, Compose, RunCommand
 from tests.helpers.commands import QUICK
@@ -61,6 +62,33 @@ def test_the_data_of_the_run_can_be_changed(points_run: Path, call_command: Call
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("flag", ["trainer.limit_test_batches=1", "trainer.fast_dev_run=true"])
+def test_a_limit_is_that_of_metrics_intervals_classes_and_pictures(
+    flag: str, points_run: Path, call_command: CallCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Any] = {}
+
+    def keep(cfg: Any, run: Any, found: Any, figures: Any) -> Path:
+        shown.update(figures)
+        return _write(cfg, run, found, figures)
+
+    monkeypatch.setattr("backlit.inference.evaluation._write", keep)
+    small = [f"run={points_run}", flag, "data.eval_batch_size=500", "resamples=20", "output_dir=out"]
+    done = call_command("backlit-evaluate", *small)
+    assert done.returncode == 0, done.stderr
+    found = evaluation("out")
+    assert found["samples"] == 500
+    assert sum(row["samples"] for row in found["classes"]) == 500
+    right = round(found["metrics"]["test/acc"] * 500)
+    assert found["metrics"]["test/acc"] == pytest.approx(right / 500, abs=1e-6)
+    assert shown["boundary"].axes[0].get_title().startswith(f"{right} of 500 test points right")
+    assert shown["confusion_matrix"].axes[0].get_title() == f"{right} of 500 right"
+    assert f"500 samples, 15 bins, ECE {found['metrics']['test/ece']:.6f}" in shown["calibration"].axes[0].get_title()
+    low, high = found["intervals"]["test/ece"]
+    assert low < found["metrics"]["test/ece"] < high
+
+
+@pytest.mark.slow
 def test_other_images_are_prepared_as_in_training_unless_the_command_says_otherwise(
     tiny_images: str, images_run: Path, call_command: CallCommand
 ) -> None:
@@ -85,7 +113,18 @@ def test_other_images_are_prepared_as_in_training_unless_the_command_says_otherw
         (["resamples=true"], "resamples must be a whole number >= 0, got True"),
         (["seed=abc"], "seed must be a whole number >= 0, got abc"),
         (["packages=abc"], "packages must be a list, got abc: packages=[abc]"),
-        (["+trainer.foo=1"], "Trainer.__init__() got an unexpected keyword argument 'foo'"),
+        (["+trainer.foo=1"], "trainer.foo: Trainer has no such argument"),
+        (["data.train_size=true"], "data.train_size must be int, got True"),
+        (["trainer.limit_test_batches=abc"], "trainer.limit_test_batches must be "),
+        (["output_dir=0"], "output_dir must be the name of a directory, or null, got 0"),
+        (["checkpoint=0"], "checkpoint must be best, last or null, got 0"),
+        (["trainer.max_epochs=3"], "trainer.max_epochs does not change an evaluation; these do: accelerator, "),
+        (["trainer.profiler=simple"], "trainer.profiler does not change an evaluation"),
+        (["trainer.overfit_batches=1"], "trainer.overfit_batches does not change an evaluation"),
+        (["+trainer.logger=true"], "trainer.logger does not change an evaluation"),
+        (["trainer.limit_test_batches=0"], "trainer.limit_test_batches must be > 0 or null, got 0"),
+        (["trainer.limit_test_batches=0.01"], "trainer.limit_test_batches: You requested to check 0.01 of the"),
+        (["trainer.fast_dev_run=0.5"], "trainer.fast_dev_run must be int or bool, got 0.5"),
         (["trainer=ddp_cpu"], "trainer.devices must be 1: one process judges, got 2"),
         (["checkpoint=first"], "checkpoint must be one that "),
         (["trainer=gpu"], "No supported gpu backend found!"),

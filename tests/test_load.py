@@ -7,10 +7,12 @@ import torch
 from omegaconf import OmegaConf
 
 from backlit import load_run
+from backlit.load import read_config
 from backlit.runs.run import read_rows
 from backlit.training.train import train
 from tests.conftest import Compose
 from tests.helpers.commands import QUICK
+from tests.helpers.corruptions import run_corruptions
 
 # Hydra would resolve it on instantiation, after the config was checked.
 ESCAPED = r'\${oc.create:"{_target_: torch.load, f: bomb.pt, weights_only: false}"}'
@@ -147,3 +149,14 @@ def test_a_key_that_is_gone_is_ignored_at_the_value_that_changed_nothing(images_
     change_config(images_run, data={"stratified": True})
     with pytest.raises(ValueError, match=r"data of the run's config cannot be built: .*'stratified'"):
         load_run(images_run)
+
+
+def test_a_broken_config_is_one_line(tmp_path: Path) -> None:
+    for number, (name, corrupt) in enumerate(run_corruptions().items()):
+        directory = tmp_path / str(number)
+        (directory / ".hydra").mkdir(parents=True)
+        if name.startswith((".hydra", "config.yaml")):
+            corrupt(directory)
+            with pytest.raises(ValueError, match=r"config\.yaml must be ") as caught:
+                read_config(directory)
+            assert str(caught.value).isprintable(), name

@@ -243,6 +243,23 @@ def test_unreadable_images_are_reported_and_skipped(
     assert "written   out.csv, out.png" in done.stdout
 
 
+def test_a_picture_of_an_earlier_prediction_is_replaced_and_no_other(
+    trained_points: Path, call_command: CallCommand
+) -> None:
+    Path("new.csv").write_text("0,0\n1,1\n")
+    command = ["backlit-predict", f"run={trained_points}", "input=new.csv", "output=out.csv"]
+    assert call_command(*command).returncode == 0
+    assert call_command(*command).returncode == 0
+    Path("out.csv").unlink()
+    Image.new("L", (28, 28)).save("out.png")
+    before = Path("out.png").read_bytes()
+    done = call_command(*command)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert Path("out.png").read_bytes() == before
+    assert not Path("out.csv").exists()
+
+
 def test_a_truncated_archive_gives_its_whole_batches(mnist_run: Path, digits: Any, predicted: Any) -> None:
     write_idx(Path("whole"), digits[0])
     Path("part.gz").write_bytes(gzip.compress(Path("whole").read_bytes()[: 16 + 784 * 105]))
@@ -274,9 +291,22 @@ def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_comman
             r"^large\.npy must have integers .* or floats .*, got float64 from 2\.0 to 2\.0$",
         ),
         ("images", ["input=a.png", "invert=maybe"], r"^invert must be auto, true or false, got maybe$"),
+        ("images", ["input=a.png", "invert=0"], r"^invert must be auto, true or false, got 0$"),
+        ("images", ["input=a.png", "invert=1"], r"^invert must be auto, true or false, got 1$"),
+        ("images", ["input=a.png", "batch_size=true"], r"^batch_size must be a whole number >= 1, got True$"),
+        ("images", ["input=a.png", "checkpoint=false"], r"^checkpoint must be best, last or null, got False$"),
+        (
+            "images",
+            ["input=a.png", "output=empty.csv"],
+            r"^output=empty\.csv must be .*, which backlit-predict has not",
+        ),
         ("images", ["input=none.npy"], r"^input must have at least one sample, got none in none\.npy$"),
         ("images", ["input=a.png", "output=out.txt"], r"^output must be a \.csv or \.jsonl file, .*, got out\.txt$"),
-        ("images", ["input=a.png", "output=a.csv"], r"^output=a\.csv must not replace .*, but would write a\.png$"),
+        (
+            "images",
+            ["input=a.png", "output=a.csv"],
+            r"^output=a\.csv must be .* would replace a\.png, which backlit-predict has not",
+        ),
         ("images", ["input=a.png", "output=none/a.csv"], r"^output must be .*, got none/a\.csv: No such file"),
         ("images", ["input=a.png", "batch_size=0"], r"^batch_size must be a whole number >= 1, got 0$"),
         ("images", ["input=a.png", "device=abacus"], r"^device must be .*, got abacus: "),
@@ -292,6 +322,7 @@ def test_wrong_values_are_reported_in_one_line_and_nothing_is_written(
     run: str, overrides: list[str], message: str, mnist_run: Path, trained_points: Path, composed: Compose
 ) -> None:
     Path("empty").mkdir()
+    Path("empty.png").touch()
     Image.new("L", (28, 28)).save("a.png")
     numpy.save("small.npy", numpy.zeros((3, 2)))
     numpy.save("words.npy", numpy.full((1, 28, 28), "a"))

@@ -1,10 +1,14 @@
 """`backlit-report`: any runs side by side; the summary of a sweep is tested in tests/sweeps/test_summary.py."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from backlit.report import main, report
+from backlit.sweeps.entries import sweep_entries
+from tests.helpers.corruptions import run_corruptions, sweep_corruptions
 from tests.helpers.sweeps import read_table, write_run, write_sweep
 
 
@@ -28,6 +32,85 @@ def test_a_corrupt_record_is_reported_and_left_out(tmp_path: Path, capsys: pytes
     report([sweep / "0", sweep / "1", sweep / "2"], tmp_path / "report")
     assert f"left out: {sweep / '1' / 'run.json'} must be" in capsys.readouterr().err
     assert [row["run"] for row in read_table(tmp_path / "report" / "report.csv")] == ["0", "2"]
+
+
+@pytest.mark.slow
+def test_each_broken_run_is_one_line_and_the_others_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "runs" / "good", ["lr=1"], [0.5, 0.4])
+    names = {}
+    for number, (name, corrupt) in enumerate(run_corruptions().items()):
+        directory = write_run(tmp_path / "runs" / f"bad{number}_", ["lr=2"], [0.5, 0.3])
+        corrupt(directory)
+        if (directory / "run.json").is_symlink() or (directory / "run.json").exists():
+            names[directory.name] = name
+    report([tmp_path / "runs"], tmp_path / "report")
+    printed = capsys.readouterr()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\ud800]", printed.out + printed.err)
+    table = [row["run"] for row in read_table(tmp_path / "report" / "report.csv")]
+    left_out = [line for line in printed.err.splitlines() if line.startswith("left out: ")]
+    lines = [*table, *left_out]
+    assert len(lines) == len(names) + 1
+    assert "good" in table
+    for directory_name, name in names.items():
+        assert sum(directory_name in line for line in lines) == 1, name
+    assert len(left_out) > 150
+    assert all(len(line) < len(str(tmp_path)) + 250 for line in left_out)
+
+
+@pytest.mark.slow
+def test_each_broken_record_of_a_sweep_is_one_line_and_its_jobs_are_found(tmp_path: Path) -> None:
+    for number, (name, corrupt) in enumerate(sweep_corruptions().items()):
+        sweep = write_sweep(tmp_path / str(number), {"lr=1": [0.5], "lr=2": [0.4]})
+        corrupt(sweep)
+        entries, problems = sweep_entries(sweep)
+        is_read = "override is" in name or "x" * 9 in name
+        assert is_read or len(entries) == 2, name
+        assert len(problems) <= 1, name
+        assert all(problem.isprintable() for problem in problems), name
+
+
+def test_without_a_readable_run_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_run(tmp_path / "runs" / "bad", ["lr=1"], [0.5]).joinpath("run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"^no run can be read: .*bad/run\.json must be readable JSON"):
+        report([tmp_path / "runs"])
+    write_sweep(tmp_path / "sweep", {"lr=1": [0.5]}).joinpath("0", "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"^no job of .*sweep can be read: .*0/run\.json must be readable JSON"):
+        report([tmp_path / "sweep"])
+    assert not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "sweep" / "sweep.csv").exists()
+
+
+@pytest.mark.parametrize("value", ["['[/data/a]']", "['[red]x[/]']", "['$x', '$\\frac{']", "[':smile:']"])
+def test_markup_formulas_and_emoji_in_values_are_shown_as_they_are(
+    value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, tags in enumerate((value, "[other]")):
+        directory = write_run(tmp_path / "runs" / str(number), [], [0.5])
+        (directory / ".hydra" / "config.yaml").write_text(f"tags: {tags}\n")
+    report([tmp_path / "runs"], tmp_path / "report")
+    printed = capsys.readouterr()
+    assert str(yaml.safe_load(value)) in printed.out
+    assert printed.err == ""
+    assert (tmp_path / "report" / "report.png").exists()
+
+
+def test_a_picture_that_cannot_be_drawn_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("backlit.plots.overlaid_curves.draw_overlaid_curves", fail)
+    monkeypatch.setattr("backlit.plots.sweep.draw_sweep", fail)
+    write_sweep(tmp_path / "sweep", {"lr=1": [0.5], "lr=2": [0.4]})
+    report([tmp_path / "sweep"], tmp_path / "report")
+    report([tmp_path / "sweep"])
+    printed = capsys.readouterr()
+    assert printed.err == "warning: report.png was not drawn: no ink\nwarning: sweep.png was not drawn: no ink\n"
+    assert "report/report.csv, report.md\n" in printed.out
+    assert (tmp_path / "sweep" / "sweep.csv").exists()
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "multirun.yaml"])

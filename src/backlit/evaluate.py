@@ -69,10 +69,14 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     for name in ("resamples", "seed"):
         if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0:
             raise ConfigError([f"{name} must be a whole number >= 0, got {cfg[name]}"])
+    if cfg.output_dir is not None and not (isinstance(cfg.output_dir, str) and cfg.output_dir):
+        raise ConfigError([f"output_dir must be the name of a directory, or null, got {cfg.output_dir!r}"])
     run = load_named(cfg)
     found, directory = evaluate_run(cfg, run)
     _show(found)
     names = ["evaluation.json", "pictures"] if "classes" in found else ["evaluation.json"]
+    if "samples" in found:
+        log.info("  samples   %s", f"{found['samples']:,}")
     log.info("  weights   %s", shell_path(run.checkpoint))
     log.info("  written   %s: %s", shell_path(directory), ", ".join(names))
     metrics: dict[str, float] = found["metrics"]

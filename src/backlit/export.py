@@ -86,7 +86,7 @@ def export(cfg: DictConfig) -> Path:
 
 def _check_format(cfg: DictConfig) -> None:
     """Raise `ConfigError` if there is no such format, or if its packages are missing."""
-    if cfg.format not in SUFFIXES:
+    if not isinstance(cfg.format, str) or cfg.format not in SUFFIXES:
         raise ConfigError([f"format must be one of {', '.join(SUFFIXES)}, got {cfg.format}"])
     if cfg.format == "onnx":
         if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):

@@ -19,7 +19,7 @@ from backlit.errors import ConfigError
 from backlit.runs.bounded import read_yaml
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
 from backlit.runs.find import find_run
-from backlit.runs.run import read_rows
+from backlit.runs.run import flat_config, read_rows
 from backlit.text import first_line, path_override, shell_word
 
 
@@ -113,13 +113,15 @@ def load_named(cfg: DictConfig) -> LoadedRun:
 
 
 def check_named(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if the keys ``run`` and ``packages`` have the wrong types, or if the run is a sweep."""
+    """Raise `ConfigError` if the keys that name a run have the wrong types, or if the run is a sweep."""
     if OmegaConf.is_missing(cfg, "run") or not isinstance(cfg.run, str) or not cfg.run:
         raise ConfigError(["run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"])
     if (Path(cfg.run) / "sweep.json").is_file():
         raise ConfigError([f"run must be a run directory, got {cfg.run}, which is a sweep{_best_job(Path(cfg.run))}"])
     if problem := packages_problem(cfg.packages):
         raise ConfigError([problem])
+    if cfg.checkpoint is not None and not (isinstance(cfg.checkpoint, str) and cfg.checkpoint):
+        raise ConfigError([f"checkpoint must be best, last or null, got {cfg.checkpoint!r}"])
 
 
 def _best_job(sweep_dir: Path) -> str:
@@ -138,6 +140,7 @@ def read_config(directory: Path) -> DictConfig:
         ValueError: If it cannot be read.
     """
     path = directory / ".hydra" / "config.yaml"
+    flat_config(directory)  # raises where omegaconf would not end, or end the process: aliases, deep nesting
     try:
         config = OmegaConf.create(read_yaml(path))
     except Exception as error:  # PyYAML and omegaconf raise many kinds

@@ -37,7 +37,7 @@ class ConsoleHandler(logging.Handler):
             message = str(record.msg) % filled
         else:
             message = record.getMessage()
-        get_console().print(printable(message, keep="\n"), markup=False, highlight=False, soft_wrap=True)
+        get_console().print(printable(message, keep="\n"), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class LogFile(logging.FileHandler):

@@ -10,6 +10,7 @@ import rich
 from omegaconf import DictConfig, OmegaConf
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from backlit.cli.app import run_command
 from backlit.errors import ConfigError
@@ -88,11 +89,11 @@ def predict(cfg: DictConfig) -> Counter[str]:
 
 def _check_values(cfg: DictConfig) -> None:
     """Raise `ConfigError` if a value is missing or out of range."""
-    if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or not cfg[name]]:
+    if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or cfg[name] in (None, "", [])]:
         raise ConfigError([f"{name} must be given: backlit-predict run=latest input=digits" for name in missing])
-    if not isinstance(cfg.batch_size, int) or cfg.batch_size < 1:
+    if not isinstance(cfg.batch_size, int) or isinstance(cfg.batch_size, bool) or cfg.batch_size < 1:
         raise ConfigError([f"batch_size must be a whole number >= 1, got {cfg.batch_size}"])
-    if cfg.invert not in ("auto", True, False):
+    if cfg.invert != "auto" and not isinstance(cfg.invert, bool):  # 1 == True
         raise ConfigError([f"invert must be auto, true or false, got {cfg.invert}"])
 
 
@@ -103,9 +104,9 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
     names = [name for name in rows[0] if any(row[name] is not False for row in rows)]
     for name in names:
         justify: Any = "right" if isinstance(rows[0][name], float) else "left"
-        grid.add_column(printable(name.replace("_", " ")), justify=justify, overflow="fold")
+        grid.add_column(Text(printable(name.replace("_", " "))), justify=justify, overflow="fold")
     for row in rows:
-        grid.add_row(*(_cell(row[name]) for name in names))
+        grid.add_row(*(Text(_cell(row[name])) for name in names))  # a name may look like markup, or like an emoji
     total, what = counts.total(), "images" if reader.reads_images else "points"
     lines = [f"and {total - len(rows):,} more"] if total > len(rows) else []
     lines.append("  ".join([f"{what} by class:", *(f"{name}: {n:,}" for name, n in sorted(counts.items()))]))
@@ -113,9 +114,9 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
     console = rich.get_console()
     # A file or a pipe has no width.
-    console.print(grid, markup=False, highlight=False, width=None if console.is_terminal else 1000)
+    console.print(grid, highlight=False, width=None if console.is_terminal else 1000)
     text = "\n".join(f"  {printable(line)}" for line in (*lines, *ending) if line)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from backlit.runs.files import describe_write_error, is_disk_error
 from backlit.streams import dropping_streams
-from backlit.sweeps.entries import find_runs
+from backlit.sweeps.entries import find_runs, sweep_entries
 from backlit.sweeps.side_by_side import compare_runs
-from backlit.sweeps.summary import summarize_sweep
+from backlit.sweeps.summary import summarize_entries
 from backlit.text import printable, shell_path
 from backlit.training.signals import sigterm_ends_in_order
 
@@ -25,7 +25,7 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
         output: Where a comparison is written; None for a new directory under ``outputs/reports``.
 
     Raises:
-        ValueError: If a path is not a directory, or if there is no run.
+        ValueError: If a path is not a directory, or if there is no run that can be read.
     """
     for path in paths:
         if not path.is_dir():
@@ -34,9 +34,14 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
             hint = f": backlit-report {shell_path(named if named.is_dir() else Path('outputs'))}"
             raise ValueError(f"PATH must be a directory, got {path}, which {reason}{hint}")
     if len(paths) == 1 and output is None and _is_sweep(paths[0]):
-        summarize_sweep(paths[0])
+        entries, problems = sweep_entries(paths[0])
+        if problems and not entries:
+            raise ValueError(f"no job of {paths[0]} can be read: {'; '.join(problems)}")
+        summarize_entries(paths[0], entries, problems)
         return
     entries, problems = find_runs(paths)
+    if problems and not entries:
+        raise ValueError(f"no run can be read: {'; '.join(problems)}")
     for problem in problems:
         print(f"left out: {printable(problem)}", file=sys.stderr)
     if not entries:

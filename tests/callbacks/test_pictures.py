@@ -1,11 +1,13 @@
+import re
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import pytest
 import torch
 
-from backlit.callbacks.pictures import Pictures, class_names, draw_test_figures
+from backlit.callbacks.pictures import Pictures, class_names, draw_test_figures, evaluated_samples
 from backlit.data import InMemoryDataModule, MNISTDataModule, PointsDataModule, TensorPairs
 from backlit.models import BinaryClassifier, MulticlassClassifier
 
@@ -40,6 +42,33 @@ def test_points_get_the_boundary_of_the_network(sign: int, right: int) -> None:
     # By hand at two corners: (1, 1) and (-1, 1).
     expected = [1 / (1 + numpy.exp(-sign * logit)) for logit in (3.5, 1.5)]
     assert [shown[-1, -1], shown[-1, 0]] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_boundary_of_an_evaluation_has_the_evaluated_points_all_inside_the_picture() -> None:
+    data = PointsDataModule(train_size=30, test_size=2000, test_noise=0.5)
+    data.setup("test")
+    samples = TensorPairs(data.test_set.inputs[:1500], data.test_set.targets[:1500])
+    figures = draw_test_figures(BinaryClassifier(), data, samples, torch.rand(1500), boundary_of="test")
+    axes = figures["boundary"].axes[0]
+    assert re.match(r"[\d,]+ of 1,500 test points right", axes.get_title())
+    drawn = numpy.concatenate([numpy.asarray(c.get_offsets()) for c in axes.collections[-3:-1]])  # the last: rings
+    assert sorted(drawn.tolist()) == sorted(samples.inputs.tolist())
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    assert left < drawn[:, 0].min() < -1 < 1 < drawn[:, 0].max() < right
+    assert bottom < drawn[:, 1].min() < -1 < 1 < drawn[:, 1].max() < top
+
+
+@pytest.mark.parametrize(
+    ("batches", "count"), [([], 30), ([3], 30), ([2], 20), ([1], 10)], ids=["not known yet", "all", "two", "one"]
+)
+def test_pictures_are_of_the_samples_that_the_metrics_are_of(batches: list[int], count: int) -> None:
+    data = PointsDataModule(test_size=30, val_size=30, eval_batch_size=10)
+    data.setup("test")
+    trainer: Any = SimpleNamespace(num_test_batches=batches, num_val_batches=batches)
+    for part in ("test_set", "val_set"):
+        samples = evaluated_samples(trainer, data, part)
+        assert samples is not None
+        assert torch.equal(samples.inputs, getattr(data, part).inputs[:count])
 
 
 def test_data_without_names_have_numbered_classes() -> None:

@@ -9,6 +9,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from backlit.callbacks import Histograms, ModelGraph, Pictures
 from backlit.data import PointsDataModule
 from backlit.models import BinaryClassifier
+from backlit.training.train import train
+from tests.conftest import Compose
+from tests.helpers.commands import QUICK
+from tests.helpers.runs import only_run, read_record
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:The '.*_dataloader' does not have many workers",  # data in memory need none
@@ -39,3 +43,44 @@ def test_tensorboard_shows_histograms_pictures_and_the_graph_at_their_steps() ->
     assert [event.step for event in events.Images("boundary")] == [5, 10, 10]  # twice in training, and in the test
     assert events.Tags()["graph"]
     assert {path.name for path in Path("plots").iterdir()} == {"boundary.png", "confusion_matrix.png"}
+
+
+@pytest.mark.slow
+def test_a_compiled_network_trains_and_has_a_graph(composed: Compose, caplog: pytest.LogCaptureFixture) -> None:
+    small = ["experiment=points", "trainer=cpu", "data.passes_per_epoch=2", "trainer.max_epochs=1"]
+    metrics = train(composed(*small, "model.compile=true", "callbacks=default", "test=false"))
+    assert 0 < metrics["val/loss"] < 1
+    run = only_run()
+    assert read_record(run)["status"] == "completed"
+    assert EventAccumulator(str(run / "tensorboard")).Reload().Tags()["graph"]
+    assert "was not written" not in caplog.text
+
+
+@pytest.mark.slow
+def test_pictures_histograms_and_a_graph_that_fail_do_not_fail_the_run(
+    composed: Compose, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no ink")
+
+    monkeypatch.setattr("backlit.callbacks.pictures.draw_curves", fail)
+    monkeypatch.setattr("backlit.callbacks.pictures.draw_confusion_matrix", fail)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_histogram", fail)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_graph", fail)
+    train(
+        composed(
+            *QUICK, "callbacks=default", "callbacks.pictures.every_n_steps=5", "callbacks.histograms.every_n_steps=5"
+        )
+    )
+    assert read_record(only_run())["status"] == "completed"
+    warned = [record.getMessage() for record in caplog.records if "no ink" in record.getMessage()]
+    assert sorted(warned) == [
+        f"{what} was not written: RuntimeError: no ink"
+        for what in (
+            "a histogram",
+            "a picture of the test",
+            "a picture",
+            "the graph of the network",
+            "the picture of the curves",
+        )
+    ]

@@ -34,6 +34,18 @@ def test_the_three_sets_share_no_point_and_have_their_sizes() -> None:
     assert len(points) == 600
 
 
+@pytest.mark.parametrize("margin", [0.0, 0.2])
+def test_the_size_of_a_set_changes_no_other_set_and_no_earlier_point_of_its_own(margin: float) -> None:
+    noises = {"margin": margin, "label_noise": 0.3, "test_noise": 0.1, "seed": 5}
+    one = drawn(train_size=50, val_size=20, test_size=40, **noises)
+    for sizes in ((12_000, 20, 40), (50, 11_000, 40), (50, 20, 13_000), (12_000, 11_000, 13_000)):
+        two = drawn(**dict(zip(("train_size", "val_size", "test_size"), sizes, strict=True)), **noises)
+        for name in ("train_set", "val_set", "test_set"):
+            first, second = getattr(one, name), getattr(two, name)
+            assert torch.equal(first.inputs, second.inputs[: len(first)])
+            assert torch.equal(first.targets, second.targets[: len(first)])
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.tuples(st.floats(-3, 3), st.floats(-3, 3)).filter(lambda w: abs(w[0]) + abs(w[1]) > 0.1),

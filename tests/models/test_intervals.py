@@ -1,5 +1,7 @@
 import pytest
 import torch
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryCalibrationError
 
 from backlit.models import BinaryClassifier
 from backlit.models.intervals import bootstrap_intervals, class_metrics
@@ -17,6 +19,17 @@ def test_the_interval_of_the_accuracy_is_that_of_the_binomial_distribution() -> 
     assert low == pytest.approx(0.9 - 1.96 * 0.0095, abs=0.003)
     assert high == pytest.approx(0.9 + 1.96 * 0.0095, abs=0.003)
     assert bootstrap_intervals(model, probabilities, targets, 0) == {}
+
+
+def test_a_calibration_error_has_an_interval_of_its_own_or_none() -> None:
+    model = BinaryClassifier()
+    torch.manual_seed(0)
+    probabilities, targets = torch.rand(500), torch.randint(2, (500,))
+    assert "test/ece" in bootstrap_intervals(model, probabilities, targets, 5)
+    scores = model.scores["test_"]
+    assert isinstance(scores, MetricCollection)
+    scores["ece"] = BinaryCalibrationError(norm="max")
+    assert set(bootstrap_intervals(model, probabilities, targets, 5)) == {"test/acc", "test/f1", "test/auroc"}
 
 
 def test_class_metrics_equal_a_count_by_hand() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy
 import torch
 from matplotlib.collections import PathCollection
@@ -13,7 +15,8 @@ LABELS = torch.tensor([1, 0, 0])
 def draw(predicted: list[int]) -> Figure:
     x, y = grid_points(SQUARE, resolution=20).T
     probability = torch.sigmoid(9 * (x + 2 * y + 0.5))
-    return draw_boundary(probability, POINTS, LABELS, torch.tensor(predicted), weights=(1.0, 2.0), offset=0.5)
+    line: dict[str, Any] = {"weights": (1.0, 2.0), "offset": 0.5}
+    return draw_boundary(probability, POINTS, LABELS, torch.tensor(predicted), kind="training", **line)
 
 
 def test_the_dashed_line_is_the_true_one() -> None:

@@ -104,12 +104,27 @@ def test_a_run_directory_is_read_back(points_run: Path) -> None:
 
 def test_a_cleared_run_keeps_its_config_and_its_log(points_run: Path) -> None:
     clear_run(points_run)
-    assert {path.name for path in points_run.iterdir()} - {"uncommitted.diff"} == {".hydra", ".lock", "train.log"}
+    assert {path.name for path in points_run.iterdir()} - {"uncommitted.diff"} == {".hydra", "train.log"}
 
 
-def test_records_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+def test_null_and_nan_in_metrics_are_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "run.json", {"status": "failed", "duration_s": math.nan})
+    assert '"duration_s": null' in (tmp_path / "run.json").read_text()
+    (tmp_path / "metrics.json").write_text('{"metrics": {"a": null, "b": NaN, "c": -Infinity, "d": 1}}')
+    run = Run.read(tmp_path)
+    assert run is not None
+    assert {name: str(value) for name, value in run.metrics.items()} == {"a": "nan", "b": "nan", "c": "nan", "d": "1.0"}
+
+
+def test_a_record_that_was_not_written_whole_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,epoch,a\n1,0,0.5\n2,0,0.4e-")
+    assert read_rows(tmp_path / "metrics.csv") == [{"step": 1, "epoch": 0, "a": 0.5}]
+
+
+def test_records_that_no_run_writes_are_named(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "metrics.csv") == []
-    (tmp_path / "metrics.csv").write_text("step,a\n1,x\n")
-    assert read_rows(tmp_path / "metrics.csv") == []
+    (tmp_path / "metrics.csv").write_text("step,a\n1,2\n1,x\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv, line 3, must be a record of a run: could not convert"):
+        read_rows(tmp_path / "metrics.csv")
     (tmp_path / "metrics.csv").write_text("step,epoch,a\n1,0,0.5\n2,0,\n")
     assert read_rows(tmp_path / "metrics.csv") == [{"step": 1, "epoch": 0, "a": 0.5}, {"step": 2, "epoch": 0}]

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
@@ -11,6 +11,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from backlit.arguments import PositiveInt, Text, check_arguments
+from backlit.callbacks.attempt import Attempts
 from backlit.callbacks.tensorboard import tensorboard_writers
 from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
 from backlit.models import Classifier
@@ -19,7 +20,7 @@ from backlit.plots.boundary import SQUARE, draw_boundary
 from backlit.plots.confusion_matrix import draw_confusion_matrix
 from backlit.plots.curves import draw_curves
 from backlit.plots.first_layer import draw_first_layer
-from backlit.plots.grid import grid_points
+from backlit.plots.grid import corners_around, grid_points
 from backlit.plots.image import png, render
 from backlit.plots.mistakes import draw_mistakes
 from backlit.runs.files import atomic_write
@@ -46,6 +47,7 @@ class Pictures(Callback):
         self.directory = Path(directory)
         self.every_n_steps = every_n_steps
         self._drawn_at = 0
+        self._attempts = Attempts()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the step of the last picture during training."""
@@ -67,40 +69,46 @@ class Pictures(Callback):
         if self.every_n_steps is None or trainer.global_step < self._drawn_at + self.every_n_steps:
             return
         self._drawn_at = trainer.global_step
-        self._draw(trainer, pl_module, "val_set", save=False)
+        with self._attempts.attempt("a picture"):
+            self._draw(trainer, pl_module, "val_set", save=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on the test set, and save."""
-        self._draw(trainer, pl_module, "test_set", save=True)
+        with self._attempts.attempt("a picture of the test"):
+            self._draw(trainer, pl_module, "test_set", save=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""
         path = self.directory.parent / "metrics.csv"
         if trainer.is_global_zero and path.exists():
-            self._save("curves", png(render(draw_curves(read_rows(path)))))
+            with self._attempts.attempt("the picture of the curves"):
+                self._save("curves", png(render(draw_curves(read_rows(path)))))
 
-    def _draw(self, trainer: Trainer, pl_module: LightningModule, part: str, *, save: bool) -> None:
+    def _draw(
+        self, trainer: Trainer, pl_module: LightningModule, part: Literal["val_set", "test_set"], *, save: bool
+    ) -> None:
         data = getattr(trainer, "datamodule", None)
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             return  # no process has the whole network
         if not (trainer.is_global_zero and isinstance(pl_module, Classifier) and isinstance(data, InMemoryDataModule)):
             return
-        samples: TensorPairs | None = getattr(data, part, None)
+        samples = evaluated_samples(trainer, data, part)
         if samples is None:
             return
         with trainer.precision_plugin.forward_context():  # the precision that the metrics are computed in
             probabilities = predict_probabilities(pl_module, data, samples.inputs, batch_size=data.eval_batch_size)
         for name, figure in draw_test_figures(pl_module, data, samples, probabilities).items():
-            pixels = render(figure)
-            image = png(pixels)
-            height, width, channels = pixels.shape
-            summary_image = Summary.Image(height=height, width=width, colorspace=channels, encoded_image_string=image)
-            for writer in tensorboard_writers(trainer):
-                # add_image would encode the pixels a second time.
-                summary = Summary(value=[Summary.Value(tag=name, image=summary_image)])
-                writer.file_writer.add_summary(summary, trainer.global_step)
-            if save:
-                self._save(name, image)
+            with self._attempts.attempt(f"the picture {name}"):
+                pixels = render(figure)
+                image = png(pixels)
+                if save:
+                    self._save(name, image)
+                height, width, depth = pixels.shape
+                shown = Summary.Image(height=height, width=width, colorspace=depth, encoded_image_string=image)
+                for writer in tensorboard_writers(trainer):
+                    # add_image would encode the pixels a second time.
+                    summary = Summary(value=[Summary.Value(tag=name, image=shown)])
+                    writer.file_writer.add_summary(summary, trainer.global_step)
 
     def _save(self, name: str, image: bytes) -> None:
         self.directory.mkdir(exist_ok=True)
@@ -108,8 +116,28 @@ class Pictures(Callback):
             temporary.write_bytes(image)
 
 
+def evaluated_samples(
+    trainer: Trainer, datamodule: InMemoryDataModule, part: Literal["val_set", "test_set"]
+) -> TensorPairs | None:
+    """Return the samples of which a Trainer computes its metrics: all of a set, or the first that it is limited to.
+
+    Return None if there is no such set. The processes of a run share each batch, so their number does not matter.
+    """
+    samples: TensorPairs | None = getattr(datamodule, part, None)
+    batches = trainer.num_test_batches if part == "test_set" else trainer.num_val_batches
+    count = sum(batches) * datamodule.eval_batch_size
+    if samples is None or not batches or count >= len(samples):  # no batches: no validation has taken place yet
+        return samples
+    return TensorPairs(samples.inputs[: int(count)], samples.targets[: int(count)])
+
+
 def draw_test_figures(
-    model: Classifier, datamodule: InMemoryDataModule, samples: TensorPairs, probabilities: Tensor
+    model: Classifier,
+    datamodule: InMemoryDataModule,
+    samples: TensorPairs,
+    probabilities: Tensor,
+    *,
+    boundary_of: Literal["training", "test"] = "training",
 ) -> dict[str, Figure]:
     """Return figures of a model on samples, by name, as far as they suit the shape of the inputs.
 
@@ -118,6 +146,7 @@ def draw_test_figures(
         datamodule: The source of the samples.
         samples: The test set, for instance.
         probabilities: The model's probabilities for these samples, shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+        boundary_of: The points around the decision boundary: those of the training, or `samples`.
     """
     probabilities = class_probabilities(probabilities)
     names = class_names(datamodule, probabilities.shape[1])
@@ -129,7 +158,8 @@ def draw_test_figures(
         if first is not None and first.shape[1] == math.prod(inputs.shape[-2:]):
             figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), inputs.shape[-2:])
     if isinstance(datamodule, PointsDataModule):
-        figures["boundary"] = _draw_boundary(model, datamodule)
+        points = datamodule.train_set if boundary_of == "training" else samples
+        figures["boundary"] = _draw_boundary(model, datamodule, points, boundary_of)
     return figures
 
 
@@ -138,17 +168,21 @@ def class_names(datamodule: InMemoryDataModule, count: int) -> list[str]:
     return list(getattr(datamodule, "classes", None) or map(str, range(count)))
 
 
-def _draw_boundary(model: Classifier, datamodule: PointsDataModule) -> Figure:
-    """Return the figure of the learned boundary between the points."""
-    grid, points = (
+def _draw_boundary(model: Classifier, datamodule: PointsDataModule, points: TensorPairs, kind: str) -> Figure:
+    """Return the figure of the learned boundary between points."""
+    is_inside = bool(points.inputs.abs().max() <= 1)
+    corners = SQUARE if is_inside else corners_around(points.inputs)
+    grid, found = (
         predict_probabilities(model, datamodule, inputs, batch_size=datamodule.eval_batch_size)
-        for inputs in (grid_points(SQUARE), datamodule.train_set.inputs)
+        for inputs in (grid_points(corners), points.inputs)
     )
     return draw_boundary(
         grid,
-        datamodule.train_set.inputs,
-        datamodule.train_set.targets,
-        (points > 0.5).long(),
+        points.inputs,
+        points.targets,
+        (found > 0.5).long(),
+        kind=kind,
         weights=datamodule.weights,
         offset=datamodule.offset,
+        corners=corners,
     )

@@ -1,5 +1,6 @@
 """What only TensorBoard shows: histograms of weights and gradients, and the graph of the network."""
 
+import copy
 import warnings
 from typing import Any
 
@@ -10,6 +11,7 @@ from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from torch.optim import Optimizer
 
 from backlit.arguments import PositiveInt, check_arguments
+from backlit.callbacks.attempt import Attempts
 
 
 def tensorboard_writers(trainer: Trainer) -> list[Any]:
@@ -35,6 +37,7 @@ class Histograms(Callback):
     def __init__(self, every_n_steps: PositiveInt = 1000) -> None:
         check_arguments(Histograms.__init__, locals())
         self.every_n_steps = every_n_steps
+        self._attempts = Attempts()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Record while the gradients exist."""
@@ -43,9 +46,10 @@ class Histograms(Callback):
         for writer in tensorboard_writers(trainer):
             for name, parameter in pl_module.named_parameters():
                 tag = name.removeprefix("net.")
-                writer.add_histogram(f"weights/{tag}", parameter.detach().float(), trainer.global_step)
-                if parameter.grad is not None:
-                    writer.add_histogram(f"gradients/{tag}", parameter.grad.float(), trainer.global_step)
+                with self._attempts.attempt("a histogram"):
+                    writer.add_histogram(f"weights/{tag}", parameter.detach().float(), trainer.global_step)
+                    if parameter.grad is not None:
+                        writer.add_histogram(f"gradients/{tag}", parameter.grad.float(), trainer.global_step)
 
 
 class ModelGraph(Callback):
@@ -58,8 +62,9 @@ class ModelGraph(Callback):
         if shape is None or net is None:
             return
         for writer in tensorboard_writers(trainer):
-            example = torch.zeros(1, *shape, device=pl_module.device, dtype=next(net.parameters()).dtype)
-            with warnings.catch_warnings():
+            with Attempts().attempt("the graph of the network"), warnings.catch_warnings():
                 # TensorBoard's writer still traces with torch.jit, which PyTorch has deprecated.
                 warnings.simplefilter("ignore")
-                writer.add_graph(net, example)
+                example = torch.zeros(1, *shape, device=pl_module.device, dtype=next(net.parameters()).dtype)
+                # A compiled network cannot be traced; a copy, with the same parameters, is not compiled.
+                writer.add_graph(copy.copy(net), example)

@@ -14,7 +14,7 @@ from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
 from backlit.runs.commands import resume_command, split_flags
 from backlit.runs.find import latest_directories
-from backlit.runs.run import Run
+from backlit.runs.run import RUN_FILES, Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import path_override, quote_value, shell_path, shell_word
 
@@ -176,15 +176,16 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
 
 
 def _reject_symlinks(directory: Path) -> None:
-    """Raise `ConfigError` if a run directory has anything but files and directories.
+    """Raise `ConfigError` if a run directory has anything but files and directories, or no file where a run writes one.
 
     Through a symbolic link this process would write elsewhere; it would wait for a pipe or a device.
     """
     for path in directory.rglob("*"):
         if path.is_symlink():
             raise ConfigError([f"resume must be a directory without symbolic links, got {path}, which is one"])
-        if not (path.is_file() or path.is_dir()):
-            raise ConfigError([f"resume must be a directory of files, got {path}, which is none"])
+        is_written = path.parent.name == ".hydra" or path.name in RUN_FILES
+        if not path.is_file() and (is_written or not path.is_dir()):
+            raise ConfigError([f"resume must be a directory of files, got {path}, which is no file"])
 
 
 def _find_run(key: str, wanted: str, fits: Callable[[Run], bool]) -> tuple[Run, list[str]]:

@@ -22,8 +22,9 @@ class PointsDataModule(InMemoryDataModule):
     Batches are ``(points, labels)``: points of shape ``(b, 2)``, stored as float64 and converted to the network's
     dtype; labels of shape ``(b,)``, int64, 0 or 1.
 
-    The training points are the first that NumPy's legacy generator draws for `seed`; validation and test points follow
-    in the same stream, so that no point is in two sets.
+    The training points are the first that NumPy's legacy generator draws for `seed`. Validation points, test points,
+    flips and noise have streams of their own, so that the size of one set does not change another; no point is in two
+    sets, since two of these float64 numbers are never equal in practice.
 
     Args:
         train_size: Number of training points.
@@ -99,17 +100,16 @@ class PointsDataModule(InMemoryDataModule):
             )
 
     def setup(self, stage: str) -> None:
-        """Draw the three sets from one stream."""
-        generator = numpy.random.RandomState(self.seed)
-        drawn = [self._draw(generator, size) for size in self.sizes]
-        points, labels = drawn[0]
-        flipped = generator.rand(len(labels)) < self.label_noise
-        labels = numpy.where(flipped, 1 - labels, labels)
+        """Draw the three sets, each from a stream of its own."""
+        train_size, val_size, test_size = self.sizes
+        # `RandomState(seed)` is the reference program's stream; a list of numbers seeds another one.
+        val, test, flips, noise = (numpy.random.RandomState([self.seed, number]) for number in range(1, 5))
+        points, labels = self._draw(numpy.random.RandomState(self.seed), train_size)
+        labels = numpy.where(flips.rand(train_size) < self.label_noise, 1 - labels, labels)
         self.train_set = TensorPairs(*_tensors(points, labels))
-        self.val_set = TensorPairs(*_tensors(*drawn[1])) if self.val_size else None
-        points, labels = drawn[2]
-        points = points + self.test_noise * generator.randn(*points.shape)
-        self.test_set = TensorPairs(*_tensors(points, labels))
+        self.val_set = TensorPairs(*_tensors(*self._draw(val, val_size))) if val_size else None
+        points, labels = self._draw(test, test_size)
+        self.test_set = TensorPairs(*_tensors(points + self.test_noise * noise.randn(test_size, 2), labels))
 
     def _draw(self, generator: numpy.random.RandomState, size: int) -> tuple[Floats, Integers]:
         """Return `size` points ``(size, 2)`` outside the margin and their labels ``(size,)``."""

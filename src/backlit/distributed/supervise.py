@@ -169,7 +169,7 @@ def _record_end_of_first(run_dir: Path) -> str | None:
     run = Run.read(run_dir)
     if run is None or run.attempt["status"] != "running" or run.is_running:
         return None
-    problem = f"the first process ({run.attempt['pid']}) was killed, or the system ended it"
+    problem = f"the first process ({run.attempt.get('pid')}) was killed, or the system ended it"
     finish_record(run_dir, "failed", f"RankError: {problem}", [])
     return problem
 

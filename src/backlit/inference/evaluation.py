@@ -1,11 +1,12 @@
 """Evaluates a run: metrics, intervals, metrics of each class, and pictures, on its own test set or on other data."""
 
+import inspect
 import logging
 import pkgutil
 import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,23 +20,42 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from backlit.callbacks.pictures import class_names, draw_test_figures
+from backlit.callbacks.attempt import Attempts
+from backlit.callbacks.pictures import class_names, draw_test_figures, evaluated_samples
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
+from backlit.config.conf import CONFIG_DIR
 from backlit.config.places import outside_places
+from backlit.config.signature import check_signature
 from backlit.config.trust import plain_node, trusted_node
 from backlit.data import InMemoryDataModule
 from backlit.errors import ConfigError
 from backlit.load import LoadedRun
 from backlit.models import Classifier
 from backlit.models.intervals import bootstrap_intervals, class_metrics
-from backlit.models.probabilities import class_probabilities, predict_probabilities
+from backlit.models.probabilities import predict_probabilities
 from backlit.plots.calibration import draw_calibration, draw_roc
 from backlit.plots.image import png, render
 from backlit.runs.files import atomic_write, new_directory, write_json
 from backlit.text import first_line, quote_value
 
 log = logging.getLogger(__name__)
+
+# The Trainer's flags that change an evaluation; Lightning ignores the others when it tests.
+_TESTING_FLAGS = (
+    "accelerator",
+    "devices",
+    "strategy",
+    "num_nodes",
+    "precision",
+    "limit_test_batches",
+    "fast_dev_run",
+    "deterministic",
+    "benchmark",
+    "inference_mode",
+    "enable_progress_bar",
+    "plugins",
+)
 
 
 def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]:
@@ -57,8 +77,13 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
         cfg.data = cfg.data or plain_node(run.config, "data")
         if OmegaConf.is_interpolation(cfg.trainer, "precision"):
             cfg.trainer.precision = run_precision(run.config)
+    if problems := list(_check_flags(cfg.trainer)):
+        raise ConfigError(problems)
     datamodule, trainer = _build(cfg, run)
-    trainer.test(run.model, datamodule, verbose=False)
+    try:
+        trainer.test(run.model, datamodule, verbose=False)
+    except MisconfigurationException as error:  # a fraction of the batches that comes to none
+        raise ConfigError([f"trainer.limit_test_batches: {first_line(error)}"]) from None
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     details, figures = _examine(cfg, run, datamodule, trainer)
     found = {"run": str(run.directory), "checkpoint": str(run.checkpoint), "metrics": metrics, **details}
@@ -97,6 +122,18 @@ def _override(key: str, place: str) -> str:
     return f"{key}={place}" if is_plain else shlex.quote(f"{key}={quote_value(place)}")
 
 
+def _check_flags(flags: DictConfig) -> Iterator[str]:
+    """Yield a line for each flag of the Trainer that does not change an evaluation and is not at its default."""
+    defaults = OmegaConf.load(CONFIG_DIR / "trainer" / "default.yaml")
+    known = inspect.signature(Trainer).parameters
+    for name in set(flags) - {"_target_", *_TESTING_FLAGS}:
+        if name in known and flags[name] != defaults.get(name):  # of an unknown one Lightning complains
+            yield f"trainer.{name} does not change an evaluation; these do: {', '.join(_TESTING_FLAGS)}"
+    limit = flags.get("limit_test_batches")
+    if isinstance(limit, int | float) and not limit > 0:
+        yield f"trainer.limit_test_batches must be > 0 or null, got {limit}"
+
+
 def run_precision(config: DictConfig) -> str:
     """Return the precision of a run's config; that of Lightning where it has none that is plain."""
     precision = str(OmegaConf.select(config, "trainer.precision", default="32-true"))
@@ -111,13 +148,19 @@ def _build(cfg: DictConfig, run: LoadedRun) -> tuple[LightningDataModule, Traine
     """
     try:
         _prepare_as_trained(cfg, run.config)
-        datamodule: LightningDataModule = instantiate(trusted_node(cfg, "data", cfg.packages), _convert_="all")
+        data: Any = trusted_node(cfg, "data", cfg.packages)
+        flags: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+        if problems := [*check_signature("data", data), *check_signature("trainer", flags)]:
+            raise ConfigError(problems)
+        datamodule: LightningDataModule = instantiate(data, _convert_="all")
         datamodule.prepare_data()
         make_trainer = build_partial(cfg.trainer)
         assert make_trainer is not None
         trainer: Trainer = make_trainer(logger=False, enable_checkpointing=False)
     except InstantiationException as error:
         raise ConfigError([f"data.{error.__cause__ or error}"]) from None
+    except ConfigError:
+        raise
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError([first_line(error)]) from None
     if trainer.world_size > 1:
@@ -146,22 +189,24 @@ def _examine(
     """Return intervals, metrics of each class, and figures; of a module that is no `Classifier`, none of these."""
     if not (isinstance(run.model, Classifier) and isinstance(datamodule, InMemoryDataModule)):
         return {}, {}
-    samples, batch_size = datamodule.test_set, datamodule.eval_batch_size
+    samples, batch_size = evaluated_samples(trainer, datamodule, "test_set"), datamodule.eval_batch_size
+    assert samples is not None
     with trainer.precision_plugin.forward_context():
         probabilities = predict_probabilities(run.model, datamodule, samples.inputs, batch_size=batch_size)
-    figures = draw_test_figures(run.model, datamodule, samples, probabilities)
+    figures = draw_test_figures(run.model, datamodule, samples, probabilities, boundary_of="test")
     names = class_names(datamodule, datamodule.num_classes)
     torch.manual_seed(cfg.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # thousands of small operations, which several threads only wait for
     try:
         details = {
+            "samples": len(samples),
             "intervals": bootstrap_intervals(run.model, probabilities, samples.targets, cfg.resamples),
             "classes": class_metrics(probabilities, samples.targets, names, cfg.resamples),
         }
     finally:
         torch.set_num_threads(threads)
-    figures["calibration"] = draw_calibration(class_probabilities(probabilities), samples.targets)
+    figures["calibration"] = draw_calibration(probabilities, samples.targets)
     figures["roc"] = draw_roc(probabilities, samples.targets, names)
     return details, figures
 
@@ -182,7 +227,7 @@ def _write(cfg: DictConfig, run: LoadedRun, found: dict[str, Any], figures: Mapp
         directory = new_directory(wanted)
         write_json(directory / "evaluation.json", found)
         for name, figure in figures.items():
-            with atomic_write(directory / f"{name}.png") as temporary:
+            with Attempts().attempt(f"the picture {name}"), atomic_write(directory / f"{name}.png") as temporary:
                 temporary.write_bytes(png(render(figure)))
     except OSError as error:
         if directory is not None:

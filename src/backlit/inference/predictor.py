@@ -1,7 +1,6 @@
 """Predictions for samples from files, batch by batch."""
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from backlit.data import InMemoryDataModule
 from backlit.data.readers import Reader, Rows
 from backlit.models.classifier import Classifier
 from backlit.models.probabilities import class_probabilities, predict_probabilities
+from backlit.runs.files import json_text
 
 # How many samples are kept, for a table and a picture.
 MOST_IMAGES, MOST_POINTS = 100, 10_000
@@ -77,7 +77,7 @@ class Predictor:
             for row, values in zip(rows, class_columns(probabilities, self.labels), strict=True):
                 row |= values
             if output and format == "jsonl":
-                output.writelines(json.dumps(row) + "\n" for row in rows)
+                output.writelines(json_text(row) + "\n" for row in rows)
             elif output:
                 header = [] if predictions.counts else [rows[0]]
                 csv.writer(output, lineterminator="\n").writerows([*header, *(row.values() for row in rows)])

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers import BootStrapper
 
+from backlit.models.calibration import calibration_interval
 from backlit.models.classifier import Classifier
 from backlit.models.probabilities import class_probabilities
 
@@ -18,6 +19,9 @@ def bootstrap_intervals(
 ) -> dict[str, tuple[float, float]]:
     """Return 95 % intervals of the test metrics: percentiles over bootstrap samples (Efron, 1979) of the test set.
 
+    The expected calibration error has `calibration_interval`. A calibration error of another kind has none: bootstrap
+    samples do not cover its value.
+
     Args:
         model: The model whose test metrics are computed.
         probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
@@ -26,11 +30,14 @@ def bootstrap_intervals(
     """
     scores = model.scores["test_"]
     assert isinstance(scores, MetricCollection)
-    return {
-        f"test/{name}": (bounds[0].item(), bounds[1].item())
-        for name, metric in scores.items(keep_base=True)
-        if (bounds := bootstrap_bounds(metric, probabilities, targets, resamples)) is not None
-    }
+    intervals: dict[str, tuple[float, float]] = {}
+    for name, metric in scores.items(keep_base=True):
+        if isinstance(metric, metrics.BinaryCalibrationError | metrics.MulticlassCalibrationError):
+            if resamples and metric.norm == "l1" and metric.ignore_index is None:
+                intervals[f"test/{name}"] = calibration_interval(probabilities, targets, metric.n_bins)
+        elif (bounds := bootstrap_bounds(metric, probabilities, targets, resamples)) is not None:
+            intervals[f"test/{name}"] = (bounds[0].item(), bounds[1].item())
+    return intervals
 
 
 def bootstrap_bounds(metric: Metric, probabilities: Tensor, targets: Tensor, resamples: int) -> Tensor | None:

@@ -1,6 +1,7 @@
 """The decision boundary in the plane."""
 
 import math
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -18,46 +19,53 @@ def draw_boundary(
     labels: Tensor,
     predicted: Tensor,
     *,
+    kind: str,
     weights: tuple[float, float],
     offset: float,
+    corners: Corners = SQUARE,
 ) -> Figure:
-    """Return a figure of the learned boundary, the training points and the true line.
+    """Return a figure of the learned boundary, points and the true line.
 
     Args:
-        grid_probabilities: Probabilities of class 1 on a grid over `SQUARE` (see `backlit.plots.grid`), shape
+        grid_probabilities: Probabilities of class 1 on a grid over the rectangle (see `backlit.plots.grid`), shape
             ``(resolution**2,)``.
-        points: The training points, shape ``(n, 2)``.
+        points: Shape ``(n, 2)``.
         labels: Their classes, shape ``(n,)``, 0 or 1.
         predicted: The predicted classes, shape ``(n,)``.
+        kind: What the points are, for the title: ``training`` or ``test``.
         weights: w of the true line w·p + b = 0.
         offset: b of the true line.
+        corners: The corners of the rectangle that is shown.
     """
     resolution = math.isqrt(len(grid_probabilities))
     field = grid_probabilities.reshape(resolution, resolution).numpy()
-    x, y = grid_ticks(SQUARE, resolution)
+    x, y = grid_ticks(corners, resolution)
+    (left, bottom), (right, top) = corners
     figure = Figure(figsize=(6.6, 6), layout="constrained")
     axes = figure.subplots()
-    shade = axes.imshow(field, origin="lower", extent=(-1, 1, -1, 1), cmap="RdBu_r", vmin=0, vmax=1, alpha=0.45)
+    colours: Any = {"cmap": "RdBu_r", "vmin": 0, "vmax": 1, "alpha": 0.45}
+    shade = axes.imshow(field, origin="lower", extent=(left, right, bottom, top), **colours)
     figure.colorbar(shade, label="probability of class 1", shrink=0.85)
-    axes.contour(x.numpy(), y.numpy(), field, levels=[0.5], colors="black", linewidths=1.5)
+    # matplotlib warns of a contour that is nowhere in the rectangle.
+    if field.min() < 0.5 < field.max():
+        axes.contour(x.numpy(), y.numpy(), field, levels=[0.5], colors="black", linewidths=1.5)
+    size, edge, ring = (22, 0.6, 90) if len(points) <= 1000 else (5, 0.1, 22)
     for label, colour in ((0, BLUE), (1, ORANGE)):
         chosen = points[labels == label].numpy()
-        axes.scatter(chosen[:, 0], chosen[:, 1], s=22, color=colour, edgecolors="white", linewidths=0.6)
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=size, color=colour, edgecolors="white", linewidths=edge)
     wrong = points[predicted != labels].numpy()
-    axes.scatter(wrong[:, 0], wrong[:, 1], s=90, facecolors="none", edgecolors="black", linewidths=1.2)
-    ends = _line_ends(weights, offset).numpy()
+    axes.scatter(wrong[:, 0], wrong[:, 1], s=ring, facecolors="none", edgecolors="black", linewidths=1.2)
+    ends = _line_ends(weights, offset, reach=2 * max(map(abs, (left, right, bottom, top)))).numpy()
     axes.plot(ends[:, 0], ends[:, 1], "--", color="black", linewidth=1)
-    right = len(points) - len(wrong)
-    axes.set(xlim=(-1, 1), ylim=(-1, 1), xlabel="x", ylabel="y", aspect="equal")
-    axes.set_title(
-        f"{right} of {len(points)} training points right\nsolid: learned (0.5), dashed: given, ringed: wrong"
-    )
+    axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="x", ylabel="y", aspect="equal")
+    count = f"{len(points) - len(wrong):,} of {len(points):,} {kind} points right"
+    axes.set_title(f"{count}\nsolid: learned (0.5), dashed: given, ringed: wrong")
     return figure
 
 
-def _line_ends(weights: tuple[float, float], offset: float) -> Tensor:
-    """Return two points ``(2, 2)`` on the line w·p + b = 0, one beyond each side of the square."""
+def _line_ends(weights: tuple[float, float], offset: float, reach: float) -> Tensor:
+    """Return two points ``(2, 2)`` on the line w·p + b = 0, `reach` beyond its point that is nearest to the origin."""
     normal = torch.tensor(weights, dtype=torch.float64)
     nearest = -offset * normal / normal.dot(normal)  # to the centre
-    along = torch.stack([-normal[1], normal[0]]) / normal.norm() * 3
+    along = torch.stack([-normal[1], normal[0]]) / normal.norm() * reach
     return torch.stack([nearest - along, nearest + along])

@@ -5,33 +5,54 @@ from collections.abc import Sequence
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
-from torchmetrics.functional.classification import binary_precision_recall_curve, binary_roc
+from torchmetrics.functional.classification import (
+    binary_calibration_error,
+    binary_precision_recall_curve,
+    binary_roc,
+    multiclass_calibration_error,
+)
+
+from backlit.models.calibration import calibration_bins, calibration_pairs
 
 
 def draw_calibration(probabilities: Tensor, targets: Tensor, bins: int = 15) -> Figure:
-    """Return a figure of the accuracy at each confidence, over a histogram of the confidence.
+    """Return a figure of how often what the network states comes true, over a histogram of the stated probability.
+
+    It shows what the expected calibration error (ECE) in its title sums up: of two classes the probability of class 1,
+    of several that of the predicted class.
 
     Args:
-        probabilities: Shape ``(n, num_classes)``.
+        probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
         targets: Shape ``(n,)``.
-        bins: Number of bins, of equal width, as for the expected calibration error.
+        bins: Number of bins, of equal width, as for the expected calibration error; probabilities of exactly 1 have a
+            point of their own.
     """
-    confidence, predicted = probabilities.max(1)
-    right = (predicted == targets).double()
-    edges = torch.linspace(0, 1, bins + 1)
-    index = torch.bucketize(confidence, edges[1:-1])
-    counts = torch.bincount(index, minlength=bins).double()
+    is_binary = probabilities.ndim == 1
+    stated, outcome = calibration_pairs(probabilities, targets)
+    index = calibration_bins(stated, bins)
+    counts = torch.bincount(index, minlength=bins + 1).double()
     filled = counts > 0
-    mean_confidence = (torch.bincount(index, confidence.double(), bins) / counts)[filled]
-    accuracy = (torch.bincount(index, right, bins) / counts)[filled]
+    mean_stated = (torch.bincount(index, stated.double(), bins + 1) / counts)[filled]
+    frequency = (torch.bincount(index, outcome.double(), bins + 1) / counts)[filled]
+    error = (
+        binary_calibration_error(probabilities, targets, bins)
+        if is_binary
+        else multiclass_calibration_error(probabilities, targets, probabilities.shape[1], bins)
+    )
+    counts[bins - 1] += counts[bins]
     figure = Figure(figsize=(5.5, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect calibration")
-    above.plot(mean_confidence.numpy(), accuracy.numpy(), marker="o", label="the network")
-    above.set(ylabel="accuracy", title=f"Calibration: {len(targets):,} samples, {bins} bins")
+    above.plot(mean_stated.numpy(), frequency.numpy(), marker="o", label="the network")
+    above.set(
+        ylabel="share of class 1" if is_binary else "accuracy",
+        title=f"Calibration: {len(targets):,} samples, {bins} bins, ECE {error:.6f}",
+    )
     above.legend()
-    below.bar(edges[:-1].numpy(), counts.numpy(), width=1 / bins, align="edge", edgecolor="white")
-    below.set(xlabel="probability of the predicted class", ylabel="samples", yscale="log", xlim=(0, 1))
+    edges = torch.linspace(0, 1, bins + 1)
+    below.bar(edges[:-1].numpy(), counts[:bins].numpy(), width=1 / bins, align="edge", edgecolor="white")
+    judged = "class 1" if is_binary else "the predicted class"
+    below.set(xlabel=f"probability of {judged}", ylabel="samples", yscale="log", xlim=(0, 1))
     for axes in (above, below):
         axes.grid(alpha=0.3)
     return figure

@@ -2,6 +2,7 @@
 
 import io
 import math
+from pathlib import Path
 
 import numpy
 import torch
@@ -10,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 # One colour per class of points; colour-blind readers can distinguish them.
@@ -25,10 +27,28 @@ def render(figure: Figure) -> NDArray[numpy.uint8]:
 
 
 def png(pixels: NDArray[numpy.uint8]) -> bytes:
-    """Return an image of shape ``(height, width, 3)`` as the content of a PNG file."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, format="png", compress_level=3)
+    """Return an image of shape ``(height, width, 3)`` as the content of a PNG file, which `is_own_png` recognizes."""
+    file, notes = io.BytesIO(), PngInfo()
+    notes.add_text("Software", "backlit")
+    Image.fromarray(pixels).save(file, format="png", compress_level=3, pnginfo=notes)
     return file.getvalue()
+
+
+def is_own_png(path: Path) -> bool:
+    """Return whether a file is a PNG that `png` has made; False if it cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)  # the notes come before the pixels
+    except OSError:
+        return False
+    return start.startswith(b"\x89PNG") and b"tEXtSoftware\0backlit" in start
+
+
+def plain(text: str) -> str:
+    """Return a text as matplotlib draws it literally, which takes what is between two dollar signs for a formula."""
+    return text.replace("$", r"\$")
 
 
 def bare_axes(width: float, height: float) -> tuple[Figure, Axes]:

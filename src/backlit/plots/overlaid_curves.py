@@ -7,6 +7,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from backlit.plots.image import plain
 from backlit.plots.sweep import wants_log_scale
 
 Curve = tuple[str, Sequence[Mapping[str, float]]]
@@ -23,7 +24,7 @@ def draw_overlaid_curves(curves: Sequence[Curve], metric: str) -> Figure:
         curves: Label and rows of ``metrics.csv`` of each run, the best run first.
         metric: The optimized metric.
     """
-    shown = curves[:MAX_CURVES]
+    shown = [(plain(label), rows) for label, rows in curves[:MAX_CURVES]]
     recorded = {name for _, rows in shown for row in rows for name in row}
     names = [name for name in dict.fromkeys(["train/loss", "val/loss", "val/acc", metric]) if name in recorded]
     figure = Figure(figsize=(5 * max(1, len(names)), 4.5), layout="constrained")
@@ -57,5 +58,5 @@ def _draw_metric(axes: Axes, curves: Sequence[Curve], name: str) -> None:
     if name.endswith("loss") and wants_log_scale(drawn):
         axes.set_yscale("log")
     axes.set_xlabel("optimizer steps")
-    axes.set_ylabel(name)
+    axes.set_ylabel(plain(name))
     axes.grid(alpha=0.3)

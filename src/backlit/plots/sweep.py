@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from backlit.plots.image import plain
+
 Settings = Sequence[Mapping[str, str]]
 
 
@@ -36,8 +38,8 @@ def draw_sweep(settings: Settings, values: Sequence[float], metric: str, average
     for axes, key in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         groups = {label: group for (label,), group in _group(settings, values, [key]).items()}
         _draw_curve(axes, groups, is_alone=len(panels) == 1)
-        axes.set_xlabel(key or "run")
-        axes.set_ylabel(metric)
+        axes.set_xlabel(plain(key or "run"))
+        axes.set_ylabel(plain(metric))
     return figure
 
 
@@ -83,7 +85,7 @@ def _draw_curve(axes: Axes, groups: Mapping[str, list[float]], *, is_alone: bool
     else:
         axes.plot(positions, means, marker="o", linestyle="-" if numbers else "none")
     if numbers is None:
-        axes.set_xticks(list(positions), labels, rotation=30, ha="right")
+        axes.set_xticks(list(positions), list(map(plain, labels)), rotation=30, ha="right")
     elif wants_log_scale(numbers):
         axes.set_xscale("log")
     if wants_log_scale([value for group in groups.values() for value in group]):
@@ -105,8 +107,8 @@ def _draw_map(axes: Axes, groups: Mapping[tuple[str, ...], list[float]], across:
                 text = f"{cells[x, y]:.4g}" + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
                 colour = "white" if float(norm(cells[x, y])) < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
-    axes.set_xticks(range(len(columns)), columns)
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel(across)
-    axes.set_ylabel(down)
-    axes.figure.colorbar(image, ax=axes, label=metric)
+    axes.set_xticks(range(len(columns)), list(map(plain, columns)))
+    axes.set_yticks(range(len(rows)), list(map(plain, rows)))
+    axes.set_xlabel(plain(across))
+    axes.set_ylabel(plain(down))
+    axes.figure.colorbar(image, ax=axes, label=plain(metric))

@@ -4,10 +4,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from backlit.runs.bounded import read_text
 from backlit.runs.files import write_json
 from backlit.runs.run import Run, flat_config, read_rows
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +45,7 @@ def check_comparable(run: Path) -> None:
     record = Run.read(run)
     if record is None or not record.metrics:
         raise ValueError(f"{shell_path(run)}/metrics.json must be a run's metrics")
+    _ = record.rows, flat_config(run)  # so that nothing is wrong with them after the run has been repeated
     _read_weights(run)
 
 
@@ -108,7 +108,7 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
     """Return what differs in the hardware, software and config that two runs have recorded, a phrase each."""
     first, second = (run.record if (run := Run.read(directory)) else {} for directory in (original, rerun))
     pairs: list[tuple[str, Any, Any]] = [(name, first.get(name), second.get(name)) for name in _CIRCUMSTANCES]
-    versions, new_versions = first.get("versions", {}), second.get("versions", {})
+    versions, new_versions = first.get("versions") or {}, second.get("versions") or {}
     pairs += [(name, versions.get(name), new_versions.get(name)) for name in versions.keys() | new_versions.keys()]
     for name in ("git", "project"):
         commits = [(record.get(name) or {}).get("commit") for record in (first, second)]
@@ -120,12 +120,9 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
     for key in sorted(config.keys() | new_config.keys()):
         if config.get(key) != new_config.get(key) and key not in ("ckpt_path", "packages"):
             found.append(f"{key}={config.get(key)} → {new_config.get(key)}")
-    return found
+    return [printable(line) for line in found]
 
 
-def _uncommitted(run: Path) -> str:
+def _uncommitted(run: Path) -> bytes:
     path = run / "uncommitted.diff"
-    try:
-        return read_text(path)
-    except (OSError, ValueError):
-        return ""
+    return path.read_bytes() if path.is_file() else b""

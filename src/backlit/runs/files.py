@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import json
+import math
 import os
 import re
 import shutil
@@ -127,9 +128,22 @@ def describe_write_error(error: OSError) -> str:
     return f"{error.filename} cannot be written: {error.strerror}" if error.filename else str(error.strerror)
 
 
+def json_text(content: Any, indent: int | None = None) -> str:
+    """Return plain data as JSON, with ``null`` for nan and infinity, for which JSON has no word."""
+    return json.dumps(_finite(content), indent=indent, allow_nan=False)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    text = json.dumps(content, indent=2) + "\n"
+    """Write a JSON file, whole or not at all; nan and infinity become ``null``."""
+    text = json_text(content, indent=2) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from backlit.runs.bounded import read_json
 from backlit.runs.files import atomic_write, write_json
 from backlit.runs.git import git_state
+from backlit.runs.read_record import read_record
 
 # The packages whose versions a record names: a result depends on them.
 PACKAGES = (
@@ -67,7 +67,7 @@ def _program() -> list[str]:
 def _read_record(path: Path) -> dict[str, Any]:
     """Return what ``run.json`` holds; an empty dict if there is none that can be read."""
     try:
-        content: dict[str, Any] = read_json(path)
+        content: dict[str, Any] = read_record(path)
     except (FileNotFoundError, ValueError):
         return {}
     return content
@@ -81,7 +81,7 @@ def _attempts(record: dict[str, Any]) -> list[dict[str, Any]]:
     attempts: list[dict[str, Any]] = last.pop("attempts", [])
     total_s = last.get("duration_s")
     if total_s is not None:
-        last["duration_s"] = round(total_s - sum(attempt["duration_s"] or 0 for attempt in attempts), 3)
+        last["duration_s"] = round(total_s - sum(attempt.get("duration_s") or 0 for attempt in attempts), 3)
     if last.get("status") == "running":
         last["status"] = "interrupted"  # it had no chance to record that
     return [*attempts, {name: last.get(name) for name in _ATTEMPT_KEYS}]
@@ -117,7 +117,7 @@ class RunRecord:
         earlier = _read_record(self.path)
         self._completed = earlier if is_extension else None
         attempts = _attempts(earlier)
-        self._earlier_s = sum(attempt["duration_s"] or 0 for attempt in attempts)
+        self._earlier_s = sum(attempt.get("duration_s") or 0 for attempt in attempts)
         git, project, diff = git_state()
         if diff:
             with atomic_write(directory / "uncommitted.diff") as temporary:
@@ -178,7 +178,7 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
     if attempt.get("status", "running") != "running":
         return False
     ended = now()
-    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(attempt.get("started", ended))
+    duration = datetime.fromisoformat(ended) - datetime.fromisoformat(attempt.get("started") or ended)
     attempt |= {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
     write_json(path, content)
     return True

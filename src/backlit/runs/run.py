@@ -13,20 +13,54 @@ from typing import Any
 
 import yaml
 
-from backlit.runs.bounded import MOST_CURVE_BYTES, read_json, read_text, read_yaml
+from backlit.runs.bounded import MOST_CURVE_BYTES, read_text, read_yaml
 from backlit.runs.files import is_locked
-from backlit.text import flatten
+from backlit.runs.read_record import read_metrics, read_record
+from backlit.text import first_line, flatten
+
+RUN_FILES = ("run.json", "metrics.csv", "metrics.json", "weights.pth")
 
 
 def read_rows(path: Path) -> list[dict[str, float]]:
-    """Return the records of a ``metrics.csv``, each with the metrics that it has; none if it cannot be read."""
+    """Return the records of a ``metrics.csv``, each with the metrics that it has; none if there is no such file.
+
+    Raises:
+        ValueError: If it is not what a run writes.
+    """
     try:
-        return [
-            {name: int(value) if name in ("step", "epoch") else float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(io.StringIO(read_text(path, MOST_CURVE_BYTES), newline=""))
-        ]
-    except (OSError, ValueError, TypeError, csv.Error):
+        text = read_text(path, MOST_CURVE_BYTES)
+    except FileNotFoundError:
         return []
+    # The last line lacks its end if it was not written whole: the disk was full, or the process is writing it.
+    reader = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
+    try:
+        rows = [_parse_row(row) for row in reader]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}, line {reader.line_num}, must be a record of a run: {str(error)[:100]}") from None
+    if rows and len(set(reader.fieldnames or ())) < len(reader.fieldnames or ()):
+        raise ValueError(f"{path} must have a name for each column, and none twice")
+    return rows
+
+
+def _parse_row(row: Mapping[str | None, Any]) -> dict[str, float]:
+    """Return the numbers of a record.
+
+    Raises:
+        ValueError: If it has more columns than the header, no step, or a value that is no number.
+    """
+    found: dict[str, float] = {}
+    for name, value in row.items():
+        if name is None or not name.isprintable():
+            raise ValueError("it has a value without a column" if name is None else f"it has a column {name!a}")
+        if value:
+            is_count = name in ("step", "epoch")
+            number = int(value[:20]) if is_count else float(value)
+            if is_count and not 0 <= number < 2**53:
+                raise ValueError(f"{name} must be >= 0 and < 2**53, got {value[:40]!r}")
+            found[name] = number
+    if "step" not in found:
+        raise ValueError("it has no step")
+    return found
 
 
 def best_row(rows: Iterable[Mapping[str, float]], metric: str, mode: str) -> Mapping[str, float] | None:
@@ -67,17 +101,15 @@ class Run:
         """Return the run in a directory, None if there is no ``run.json``.
 
         Raises:
-            ValueError: If ``run.json`` is not what a run writes.
+            ValueError: If ``run.json`` or ``metrics.json`` is not what a run writes.
         """
         try:
-            record = read_json(directory / "run.json")
+            record = read_record(directory / "run.json")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{directory / 'run.json'} must be readable JSON, got: {error}") from None
-        if not isinstance(record, dict) or not isinstance(record.get("status"), str):
-            raise ValueError(f"{directory / 'run.json'} must be a run's record with a status, got something else")
-        return cls(directory, record)
+        run = cls(directory, record)
+        _ = run.metrics  # reads it, so that no later use raises
+        return run
 
     @property
     def status(self) -> str:
@@ -105,15 +137,15 @@ class Run:
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run has none yet."""
-        try:
-            metrics = read_json(self.directory / "metrics.json")["metrics"]
-            return {str(name): float(value) for name, value in metrics.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
-            return {}
+        return read_metrics(self.directory / "metrics.json")
 
     @functools.cached_property
     def rows(self) -> list[dict[str, float]]:
-        """Return the records of ``metrics.csv`` so far, each with the metrics that it has."""
+        """Return the records of ``metrics.csv`` so far, each with the metrics that it has.
+
+        Raises:
+            ValueError: If it is not what a run writes.
+        """
         return read_rows(self.directory / "metrics.csv")
 
     @property
@@ -135,13 +167,23 @@ class Run:
 
 
 def flat_config(directory: Path) -> dict[str, str]:
-    """Return the run's config with dotted keys; empty if there is none."""
+    """Return the run's config with dotted keys; empty if there is none.
+
+    Raises:
+        ValueError: If it is not what a run writes.
+    """
+    path, loader = directory / ".hydra" / "config.yaml", getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        text = read_yaml(directory / ".hydra" / "config.yaml")
-        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
+        text = read_yaml(path)
+    except FileNotFoundError:
         return {}
-    flat = {key: str(value) for key, value in flatten(config if isinstance(config, dict) else {}, ".").items()}
+    try:
+        config = yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{path} must be a run's config, got: {first_line(error)}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} must be a run's config, got something else")
+    flat = {key: str(value) for key, value in flatten(config, ".").items()}
     flat.pop("output_dir", None)
     return flat
 
@@ -150,5 +192,5 @@ def clear_run(directory: Path) -> None:
     """Remove what a run has left that it cannot resume from; its log stays."""
     for name in ("checkpoints", "plots", "tensorboard"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    for name in ("run.json", "metrics.csv", "metrics.json", "weights.pth"):
+    for name in RUN_FILES:
         (directory / name).unlink(missing_ok=True)

@@ -14,21 +14,24 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     """
     path = sweep_dir / "sweep.json"
     try:
-        content: dict[str, Any] = {"jobs": []} | read_json(path)
+        found = read_json(path)
     except FileNotFoundError:
         return {"jobs": []}
-    except (OSError, ValueError, TypeError) as error:
-        raise ValueError(f"{path} must be readable JSON, got: {error}") from None
-    is_valid = _are_texts(content.get("arguments", [])) and isinstance(content["jobs"], list)
-    for job in content["jobs"] if is_valid else []:
-        is_valid = is_valid and isinstance(job, dict) and isinstance(job.get("number"), int)
-        is_valid = is_valid and _are_texts(job.get("overrides")) and isinstance(job.get("directory"), str)
-        # A job is in the sweep's directory, and nowhere else.
-        is_valid = is_valid and Path(job["directory"]).name == job["directory"] != ".."
-    if not is_valid:
+    content: dict[str, Any] = {"jobs": []} | (found if isinstance(found, dict) else {"jobs": None})
+    jobs = content["jobs"]
+    if not (_is_texts(content.get("arguments", [])) and isinstance(jobs, list) and all(map(_is_job, jobs))):
         raise ValueError(f"{path} must be what a sweep writes: arguments; jobs with number, directory and overrides")
     return content
 
 
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(value, str) for value in values)
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(element, str) for element in value)
+
+
+def _is_job(job: Any) -> bool:
+    if not (isinstance(job, dict) and type(job.get("number")) is int and 0 <= job["number"] < 2**31):
+        return False
+    # A job is in the sweep's directory, and nowhere else.
+    name = job.get("directory")
+    is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name and name not in ("", "..")
+    return is_name and _is_texts(job.get("overrides"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backlit.runs.run import Run, flat_config
 from backlit.runs.sweep_record import read_sweep
-from backlit.text import shorten_numbers
+from backlit.text import printable, shorten_numbers
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Entry:
             return ""
         if self.run.record["status"] == "completed":
             return f"{self.run.metric[0]} is nan"
-        return (str(self.run.record.get("error") or "").strip().splitlines() or [""])[-1]
+        return printable((str(self.run.record.get("error") or "").strip().splitlines() or [""])[-1])
 
     @property
     def best(self) -> tuple[float, float] | None:
@@ -62,39 +62,54 @@ def settings_label(settings: Iterable[tuple[str, str]]) -> str:
 
 
 def sweep_entries(sweep_dir: Path) -> tuple[list[Entry], list[str]]:
-    """Return the jobs of a sweep, and one line per job that cannot be read.
-
-    Raises:
-        ValueError: If ``sweep.json`` is not what a sweep writes.
-    """
-    recorded = read_sweep(sweep_dir)["jobs"]
+    """Return the jobs of a sweep, and one line per job that cannot be read, or if ``sweep.json`` cannot be read."""
+    entries, problems, settings = [], [], []
+    try:
+        recorded = read_sweep(sweep_dir)["jobs"]
+    except ValueError as error:
+        recorded = []
+        problems.append(printable(f"{error}; the jobs are those that have started"))
     if recorded:
         jobs = [(f"{job['number']}", sweep_dir / job["directory"], job["overrides"]) for job in recorded]
     else:  # of another launcher
-        jobs = [(path.parent.name.split("_")[0], path.parent, None) for path in sorted(sweep_dir.glob("*/run.json"))]
-    entries, problems, settings = [], [], []
+        paths = sorted(sweep_dir.glob("*/run.json"))
+        jobs = [(printable(path.parent.name.split("_")[0]), path.parent, None) for path in paths]
+    configs = []
     for name, directory, overrides in jobs:
         try:
-            run = Run.read(directory)
+            run, config = _read_run(directory)
         except ValueError as error:
-            problems.append(str(error))
+            problems.append(printable(str(error)))
             continue
         entries.append(Entry(name, directory, run))
+        configs.append(config)
         if overrides is None:
-            overrides = run.record.get("overrides", []) if run else []
+            overrides = (run.record.get("overrides") or []) if run else []
         settings.append(_overrides_as_settings(overrides))
     keys = {key for job_settings in settings for key in job_settings}
-    for entry, job_settings in zip(entries, settings, strict=True):
-        if missing := keys - job_settings.keys():  # the sweep's overrides have changed: the config has the value
-            config = flat_config(entry.directory)
-            job_settings.update({key: config[key] for key in missing if key in config})
+    for config, job_settings in zip(configs, settings, strict=True):
+        # Where the sweep's overrides have changed, the config has the value.
+        job_settings.update({key: config[key] for key in keys - job_settings.keys() if key in config})
     for entry, job_settings in zip(entries, differing_settings(settings), strict=True):
         entry.settings = job_settings
     return entries, problems
 
 
+def _read_run(directory: Path) -> tuple[Run | None, dict[str, str]]:
+    """Return the run in a directory, None if it has not started, and its config with dotted keys.
+
+    Raises:
+        ValueError: If one of its files is not what a run writes; no later use of the run raises.
+    """
+    run = Run.read(directory)
+    if run is not None:
+        _ = run.rows
+    return run, {printable(key): printable(value) for key, value in flat_config(directory).items()}
+
+
 def _overrides_as_settings(overrides: Iterable[str]) -> dict[str, str]:
-    return {key.lstrip("+"): value for key, _, value in (override.partition("=") for override in overrides)}
+    pairs = (printable(override).partition("=") for override in overrides)
+    return {key.lstrip("+"): value for key, _, value in pairs}
 
 
 def differing_settings(settings: Sequence[dict[str, str]]) -> list[dict[str, str]]:
@@ -109,18 +124,23 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
     directories: dict[Path, None] = {}
     for path in paths:
         for parent, below, files in os.walk(path):
-            if "run.json" in files:
+            if "run.json" in files or "run.json" in below:  # a directory of that name is a broken run
                 directories[Path(parent)] = None
                 below.clear()
             below.sort()
-    entries, problems = [], []
+    entries, problems, configs = [], [], []
     common = Path(os.path.commonpath([d.parent for d in directories])) if directories else Path()
     for directory in directories:
         try:
-            entries.append(Entry(str(directory.relative_to(common)), directory, Run.read(directory)))
+            run, config = _read_run(directory)
         except ValueError as error:
-            problems.append(str(error))
-    configs = [flat_config(entry.directory) for entry in entries]
+            problems.append(printable(str(error)))
+            continue
+        if run is None:  # a link that leads nowhere
+            problems.append(printable(f"{directory / 'run.json'} must be a file, but does not exist"))
+            continue
+        entries.append(Entry(printable(str(directory.relative_to(common))), directory, run))
+        configs.append(config)
     for entry, settings in zip(entries, differing_settings(configs), strict=True):
         entry.settings = settings
     return entries, problems

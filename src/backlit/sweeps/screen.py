@@ -1,5 +1,6 @@
 """The display of a running sweep: one line per running job and a bar for all jobs."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from backlit.runs.run import Run
 from backlit.sweeps.job import Job
@@ -70,7 +72,9 @@ class Screen:
             problem: The error; None if the job completed.
         """
         took = f"{run.record['duration_s']:.1f} s" if run and run.record.get("duration_s") else ""
-        best = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
+        best = ""
+        with contextlib.suppress(ValueError):  # the summary gives the reason
+            best = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
         outcome = f"failed: {problem}" if problem else "completed"
         log.info("%s", "  ".join(filter(None, [job.name, outcome, took, best])))
         self._ended += 1
@@ -85,7 +89,7 @@ class Screen:
         self._drawn = now
         grid = Table.grid(padding=(0, 2))
         for job in running:
-            grid.add_row(f"  job {job.number}", *map(printable, [job.label, *_progress(job)]))
+            grid.add_row(*(Text(printable(cell)) for cell in (f"  job {job.number}", job.label, *_progress(job))))
         notes = [f"{self._failed} failed"] if self._failed else []
         if self._ended:
             waiting = self._bar.tasks[0].remaining or 0
@@ -98,9 +102,9 @@ def _progress(job: Job) -> tuple[str, str, str]:
     """Return epoch, metric and remaining time of a running job, as far as its files contain them."""
     try:
         run = Run.read(job.directory)
+        rows = run.rows if run else []
     except ValueError:
-        run = None
-    rows = run.rows if run else []
+        run, rows = None, []
     if run is None or not rows:
         return "starting", "", ""
     epochs: Any = run.record.get("planned_epochs")
@@ -109,7 +113,7 @@ def _progress(job: Job) -> tuple[str, str, str]:
     epoch = f"epoch {min(number, epochs):.0f}/{epochs}" if epochs else f"epoch {number:.0f}"
     name = run.metric[0]
     value = next((row[name] for row in reversed(rows) if name in row), None)
-    steps, planned = rows[-1].get("step", 0) - run.record.get("first_step", 0), run.record.get("planned_steps")
+    steps, planned = rows[-1].get("step", 0) - (run.record.get("first_step") or 0), run.record.get("planned_steps")
     left = ""
     if planned and steps > 0:
         elapsed = time.time() - (run.directory / "run.json").stat().st_mtime

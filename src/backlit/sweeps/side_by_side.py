@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from backlit.runs.files import atomic_write, new_directory, remove_directories
+from backlit.runs.files import new_directory, remove_directories
 from backlit.sweeps.entries import Entry
+from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import shell_path
+from backlit.text import printable, shell_path
 
 # A longer label would leave no room for the curves.
 _MAX_LABEL_CHARACTERS = 80
@@ -33,7 +34,8 @@ def compare_runs(entries: Sequence[Entry], output: Path) -> None:
     except OSError:
         remove_directories(made)
         raise
-    print(f"  written   {shell_path(output)}/report.csv, report.md, report.png")
+    written = sorted(path.name for path in output.iterdir())
+    print(printable(f"  written   {shell_path(output / written[0])}, {', '.join(written[1:])}"))
 
 
 def _write(output: Path, columns: list[str], rows: list[list[str]], entries: Sequence[Entry]) -> None:
@@ -42,11 +44,9 @@ def _write(output: Path, columns: list[str], rows: list[list[str]], entries: Seq
 
     write_tables(output, "report", columns, rows, [])
     runs = [(entry, entry.run) for entry in entries if entry.run and entry.run.rows]
-    figure = draw_overlaid_curves(
-        [(_curve_label(entry), run.rows) for entry, run in runs], runs[0][1].metric[0] if runs else ""
-    )
-    with atomic_write(output / "report.png") as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    curves = [(_curve_label(entry), run.rows) for entry, run in runs]
+    metric = runs[0][1].metric[0] if runs else ""
+    write_picture(output / "report.png", lambda: draw_overlaid_curves(curves, metric))
 
 
 def _curve_label(entry: Entry) -> str:

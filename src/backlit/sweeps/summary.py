@@ -1,16 +1,19 @@
 """The summary of a sweep: a ranked table, a picture, and the next commands."""
 
+import contextlib
+import math
 import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import get_console
 
 from backlit.runs.commands import evaluate_command, repeat_command, resume_command
-from backlit.runs.files import atomic_write
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
+from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
 from backlit.text import printable, shell_path
@@ -21,18 +24,25 @@ def summarize_sweep(sweep_dir: Path) -> bool:
 
     Returns:
         Whether all its jobs are completed.
-
-    Raises:
-        ValueError: If ``sweep.json`` is invalid.
     """
-    entries, problems = sweep_entries(sweep_dir)
+    return summarize_entries(sweep_dir, *sweep_entries(sweep_dir))
+
+
+def summarize_entries(sweep_dir: Path, entries: Sequence[Entry], problems: Sequence[str]) -> bool:
+    """Print and write the summary of a sweep from its entries; return whether all its jobs are completed.
+
+    Args:
+        sweep_dir: The sweep.
+        entries: Its jobs.
+        problems: One line per job that cannot be read.
+    """
     entries = rank_entries(entries)
     columns, rows = tabulate(entries, "job")
     groups = group_by_settings(entries)
     notes = [*_means(groups), *_failures(entries), *_commands(sweep_dir, entries, groups)]
     print_table(f"sweep {shell_path(sweep_dir)}", columns, rows)
     for line in [*(f"  left out  {problem}" for problem in problems), *notes]:
-        get_console().print(printable(line), markup=False, highlight=False, soft_wrap=True)
+        get_console().print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
     try:
         write_tables(sweep_dir, "sweep", columns, rows, notes)
         _write_picture(sweep_dir / "sweep.png", entries)
@@ -47,9 +57,17 @@ def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
     for settings, entries in groups.items():
         values = best_values(entries)
         label = settings_label(settings) or "all"
-        spread = f" ± {statistics.stdev(values):.2g}" if len(values) > 1 else ""
+        spread = f" ± {deviation(values):.2g}" if len(values) > 1 else ""
         lines.append(f"  mean      {label}  {statistics.mean(values):.5g}{spread}  (n = {len(values)})")
     return lines
+
+
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of at least two values; infinity if float64 cannot hold it."""
+    try:
+        return statistics.stdev(values)
+    except OverflowError:
+        return math.inf
 
 
 def _failures(entries: Sequence[Entry]) -> list[str]:
@@ -58,7 +76,8 @@ def _failures(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.status == "failed":
             log = next(entry.directory.glob("*.log"), entry.directory)
-            lines.append(f"  failed    job {entry.name} {entry.label}: {entry.error}; see {shell_path(log)}")
+            see = printable(shell_path(log))
+            lines.append(f"  failed    job {entry.name} {entry.label}: {entry.error}; see {see}")
     return lines
 
 
@@ -77,7 +96,9 @@ def _commands(
         lines.append(f"  the best  {evaluate_command(best.directory)}{by}")
         if best.run:
             lines.append(f"  repeat    {repeat_command(best.run)}")
-    record = read_sweep(sweep_dir)
+    record: dict[str, Any] = {"jobs": []}
+    with contextlib.suppress(ValueError):  # that it cannot be read is said already
+        record = read_sweep(sweep_dir)
     recorded = record["jobs"]
     open_jobs = len(recorded) - sum(entry.status in ("completed", "running") for entry in entries)
     if recorded and open_jobs:
@@ -85,7 +106,7 @@ def _commands(
         resume = resume_command(sweep_dir, record.get("arguments", []), is_sweep=True, parts_of=first)
         lines.append(f"  resume    {resume}   # {open_jobs} not completed")
     lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _write_picture(path: Path, entries: Sequence[Entry]) -> None:
@@ -97,11 +118,5 @@ def _write_picture(path: Path, entries: Sequence[Entry]) -> None:
 
     metric = measured[0][0].metric
     comparable = [(settings, best[0]) for run, best, settings in measured if run.metric == metric]
-    figure = draw_sweep(
-        [settings for settings, _ in comparable],
-        [value for _, value in comparable],
-        metric=f"best {metric[0]}",
-        averaged=SEED_KEYS,
-    )
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=120)
+    settings, values = [pair[0] for pair in comparable], [pair[1] for pair in comparable]
+    write_picture(path, lambda: draw_sweep(settings, values, metric=f"best {metric[0]}", averaged=SEED_KEYS))

@@ -41,9 +41,8 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
         numbers = [f"{found[name]:.5g}" if name in found else "" for name in tested]
         took = "" if entry.duration_s is None else f"{entry.duration_s:.1f}"
         own = [entry.settings.get(key, "") for key in settings]
-        rows.append(
-            [entry.name, *own, entry.status, *values, *epoch, *numbers, took, shell_path(entry.directory), entry.error]
-        )
+        directory = printable(shell_path(entry.directory))
+        rows.append([entry.name, *own, entry.status, *values, *epoch, *numbers, took, directory, entry.error])
     return columns, rows
 
 
@@ -58,7 +57,8 @@ def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*(shorten_numbers(printable(row[index])) for index in shown))
     text = io.StringIO()
     # A file or a pipe has no width.
-    Console(file=text, width=get_console().width if get_console().is_terminal else 1000).print(table)
+    width = get_console().width if get_console().is_terminal else 1000
+    Console(file=text, width=width, markup=False, emoji=False, highlight=False).print(table)
     print("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))
     if len(rows) > MAX_CONSOLE_ROWS:
         print(f"  and {len(rows) - MAX_CONSOLE_ROWS} more, in the file")

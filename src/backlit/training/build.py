@@ -163,7 +163,11 @@ def _assemble(
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint
         rows_done = None if checkpoint is None else checkpoint.content.get("metrics_csv_rows")
-        metrics_csv = MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done, rows_done=rows_done)
+        metrics_csv = collect(
+            problems,
+            "resume",
+            lambda: MetricsCSV(run_dir / "metrics.csv", steps_done=steps_done, rows_done=rows_done),
+        )
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
             best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])

@@ -1,0 +1,26 @@
+"""The picture beside a table."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from backlit.runs.files import atomic_write
+from backlit.text import first_line, printable
+
+
+def write_picture(path: Path, draw: Callable[[], Figure]) -> None:
+    """Write the figure that `draw` returns as PNG; if it cannot be drawn, print a warning: the table has the numbers.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    try:
+        figure = draw()
+        with atomic_write(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=120)
+    except OSError:
+        raise
+    except Exception as error:  # matplotlib raises errors of many kinds
+        print(printable(f"warning: {path.name} was not drawn: {first_line(error)}"), file=sys.stderr)
