@@ -63,6 +63,7 @@ def test_two_processes_learn_what_one_learns(
     ("overrides", "tolerance"),
     [
         (["experiment=points"], 1e-5),
+        ([*UNEVEN, "data.passes_per_epoch=40", "trainer.accumulate_grad_batches=4"], 1e-5),
         (["experiment=mnist_mlp", "trainer.max_epochs=1", "trainer.limit_train_batches=200"], 1e-4),
     ],
 )
