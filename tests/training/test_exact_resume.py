@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from backlit.runs.files import new_directory
 from backlit.training.train import train
@@ -163,3 +164,18 @@ def test_a_part_that_resumes_inexactly_is_named_once(
 ) -> None:
     train(compose_config(*overrides, "trainer.max_epochs=1", "test=false"), tmp_path)
     assert caplog.text.count(line) == 1
+
+
+@pytest.mark.slow
+def test_pictures_and_histograms_of_a_resumed_run_are_at_the_same_steps(tmp_path: Path) -> None:
+    records = ["callbacks.pictures.every_n_steps=8", "callbacks.histograms.every_n_steps=4", "trainer.max_epochs=2"]
+    overrides = [*POINTS, "callbacks=default", *records, "test=false"]
+    check(overrides, [("on_train_batch_start", 11)], tmp_path)
+    steps = []
+    for name in ("whole", "cut"):
+        events = EventAccumulator(str(tmp_path / name / "tensorboard"), size_guidance={"histograms": 0, "images": 0})
+        events.Reload()
+        pictures, histograms = events.Images("boundary"), events.Histograms("weights/fc1.weight")
+        steps.append(([event.step for event in pictures], [event.step for event in histograms]))
+    assert steps[0] == steps[1]
+    assert steps[0][0] == [8, 16, 24, 32, 40]

@@ -2,7 +2,7 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
@@ -49,18 +49,12 @@ class Pictures(Callback):
         self._drawn_at = 0
         self._attempts = Attempts()
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the step of the last picture during training."""
-        return {"drawn_at": self._drawn_at}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore it."""
-        self._drawn_at = state_dict["drawn_at"]
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw what TensorBoard forgets when a run resumes: what is of the checkpoint's own step."""
-        if self._drawn_at and self._drawn_at == trainer.global_step:
-            self._draw(trainer, pl_module, "val_set", save=False)
+        """Go on where a resumed run stopped; draw what TensorBoard forgets then, the picture of that very step."""
+        if self.every_n_steps is not None and trainer.global_step:
+            self._drawn_at = trainer.global_step // self.every_n_steps * self.every_n_steps
+            if self._drawn_at == trainer.global_step:
+                self._draw(trainer, pl_module, "val_set", save=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
