@@ -68,7 +68,7 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     def task(config: DictConfig) -> Any:
         import torch
 
-        if config.trainer.devices == 1:
+        if config.trainer.devices != 2:
             meeting.wait(timeout=60)  # the two run side by side, or this is a BrokenBarrierError
         threads = (torch.get_num_threads(), os.environ["OMP_NUM_THREADS"])
         return os.environ["CUDA_VISIBLE_DEVICES"], threads, os.environ.get("LOCAL_RANK")
@@ -78,7 +78,7 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     sweep = hydra_sweep_runner(
         **arguments,
         config_name="compose",
-        overrides=[*overrides, "+trainer.devices=1,1,2"],
+        overrides=[*overrides, "+trainer.devices=[0],[1],2"],
         task_function=task,
         temp_dir=tmpdir,
     )
