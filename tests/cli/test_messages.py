@@ -216,6 +216,13 @@ def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+def test_what_is_typed_for_early_stopping_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from backlit.training.build import find_problems
+
+    (_, typed) = answer("backlit-train callbacks=early_stopping", monkeypatch).split("; type ")
+    assert find_problems(compose_config("experiment=points", *typed.split(" "))) == []
+
+
 def test_an_argument_of_a_class_that_the_yaml_leaves_out_can_be_added() -> None:
     from backlit.training.build import find_problems
 

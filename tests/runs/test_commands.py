@@ -73,7 +73,7 @@ def test_the_commands_of_a_run_of_own_parts_trust_them(tmp_path: Path, monkeypat
     assert repeat_command(read_run(run)) == f"backlit-train {flags} {' '.join(OWN)}"
     assert resume_command(run, arguments) == f"backlit-train {flags} resume=run 'packages=[my_package,other]'"
     elsewhere = resume_command(run, ["data.data_dir='/a b'", "seed=1"], "trainer.max_epochs=...")
-    assert shlex.split(elsewhere)[1:3] == ["resume=run", "data.data_dir='/a b'"]
+    assert shlex.split(elsewhere)[1:4] == ["resume=run", "trainer.max_epochs=...", "data.data_dir='/a b'"]
     sweep = resume_command(tmp_path / "sweep", arguments, is_sweep=True, parts_of=run)
     assert sweep == f"backlit-train -m {flags} resume=sweep 'packages=[my_package,other]'"
 

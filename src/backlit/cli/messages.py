@@ -20,6 +20,8 @@ _REPLACED = {
     "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
     "logger=many": "this option is gone; type logger=tensorboard",
     "trainer=cuda": "type trainer=gpu",
+    "callbacks=early_stopping": "no such option; type "
+    "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping +callbacks.stop.monitor=val/loss",
 }
 
 

@@ -50,7 +50,7 @@ def resume_command(
     Args:
         directory: Of the run or the sweep.
         arguments: Those that it has recorded.
-        more: What else is typed, as it is.
+        more: What else is typed.
         is_sweep: Whether it is a sweep.
         parts_of: A run with the same parts; `directory` by default.
     """
@@ -58,8 +58,8 @@ def resume_command(
     words = ["backlit-train", *(["-m"] if is_sweep else []), *_own_flags(arguments)]
     # Where data are read and unpacked is not taken from a record alone.
     places = [override for override in map(str, arguments) if override.startswith("data.data_dir=")]
-    words += [path_override("resume", directory), *places, *_trusted(packages)]
-    return " ".join([_python_path(packages) + shell_command(*words), *more])
+    words += [path_override("resume", directory), *more, *places, *_trusted(packages)]
+    return _python_path(packages) + shell_command(*words)
 
 
 def own_packages(directory: Path) -> list[str]:
