@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.config.conf import offer_run_data
-from backlit.errors import ConfigError
+from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
 from backlit.text import shell_path, text_table
 
@@ -61,12 +61,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: If there is no such run, it has no such checkpoint, or the data do not fit.
     """
+    check_command(cfg, EVALUATE)
     from backlit.inference.evaluation import evaluate_run
     from backlit.load import load_named
 
-    for name in ("resamples", "seed"):
-        if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0:
-            raise ConfigError([f"{name} must be a whole number >= 0, got {cfg[name]}"])
     run = load_named(cfg)
     found, directory = evaluate_run(cfg, run)
     _show(found)

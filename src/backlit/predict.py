@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 
 from backlit.cli.app import run_command
+from backlit.config.top_level import PREDICT, check_command
 from backlit.errors import ConfigError
 from backlit.runs.files import atomic_write
 from backlit.text import shell_path
@@ -85,10 +86,7 @@ def _check_values(cfg: DictConfig) -> None:
     """Raise `ConfigError` if a value is missing or out of range."""
     if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or not cfg[name]]:
         raise ConfigError([f"{name} must be given: backlit-predict run=latest input=digits" for name in missing])
-    if not isinstance(cfg.batch_size, int) or cfg.batch_size < 1:
-        raise ConfigError([f"batch_size must be a whole number >= 1, got {cfg.batch_size}"])
-    if cfg.invert not in ("auto", True, False):
-        raise ConfigError([f"invert must be auto, true or false, got {cfg.invert}"])
+    check_command(cfg, PREDICT)
 
 
 def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -> None:

@@ -82,9 +82,9 @@ BAD = {
     "trainer.limit_train_batches=0": (
         "trainer.limit_train_batches must be int >= 1 or float > 0 and <= 1 or null, got 0"
     ),
-    "trainer.limit_train_batches=0.0001": "trainer.limit_train_batches must come to a batch of 860, got 0.0001",
-    "trainer.limit_val_batches=0.1": "trainer.limit_val_batches must come to a batch of 5, got 0.1",
-    "trainer.overfit_batches=0.0001": "trainer.overfit_batches must come to a batch of 860, got 0.0001",
+    "trainer.limit_train_batches=0.0001": "trainer.limit_train_batches must come to a batch of 860 (train), got 0.0001",
+    "trainer.limit_val_batches=0.1": "trainer.limit_val_batches must come to a batch of 5 (val), got 0.1",
+    "trainer.overfit_batches=0.1": "trainer.overfit_batches must come to a batch of 5 (val), got 0.1",
     "trainer.max_steps=0": "trainer.max_steps must be >= 1 (or -1 for no limit), got 0",
     "trainer.min_steps=10 trainer.max_steps=5": "trainer.min_steps must be <= trainer.max_steps (5), got 10",
     "trainer.min_epochs=10": "trainer.min_epochs must be <= trainer.max_epochs (5), got 10",

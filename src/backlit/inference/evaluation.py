@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from backlit.callbacks.pictures import class_names, draw_test_figures
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
+from backlit.config.signature import check_signature
 from backlit.config.trust import plain_node, trusted_node
 from backlit.data import InMemoryDataModule
 from backlit.errors import ConfigError
@@ -75,11 +76,16 @@ def _build(cfg: DictConfig, run: LoadedRun) -> tuple[LightningDataModule, Traine
     """
     try:
         _prepare_as_trained(cfg, run.config)
-        datamodule: LightningDataModule = instantiate(trusted_node(cfg, "data", cfg.packages), _convert_="all")
+        nodes = {"data": trusted_node(cfg, "data", cfg.packages), "trainer": plain_node(cfg, "trainer")}
+        if problems := [line for name, node in nodes.items() for line in check_signature(name, node)]:
+            raise ConfigError(problems)
+        datamodule: LightningDataModule = instantiate(nodes["data"], _convert_="all")
         datamodule.prepare_data()
         make_trainer = build_partial(cfg.trainer)
         assert make_trainer is not None
         trainer: Trainer = make_trainer(logger=False, enable_checkpointing=False)
+    except ConfigError:
+        raise
     except InstantiationException as error:
         raise ConfigError([f"data.{error.__cause__ or error}"]) from None
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
