@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -112,7 +113,11 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra runs the other jobs and reports the failed ones at the end
-        sys.exit(print_errors(error, config_name) if isinstance(error, ConfigError) else 1)
+        if not isinstance(error, ConfigError):
+            sys.exit(1)
+        # Data that only now turn out to be wrong: the run is as good as never started, unless it has saved something.
+        invocation.has_started = any(Path(HydraConfig.get().runtime.output_dir).glob("checkpoints/*"))
+        sys.exit(print_errors(error, config_name))
 
 
 def _close(invocation: Invocation, *, is_rejected: bool) -> bool:

@@ -75,11 +75,15 @@ def _is_duration(value: str | dict[str, int]) -> bool:
     return re.fullmatch(r"\d{1,4}:\d\d:\d\d:\d\d", value) is not None and re.search("[1-9]", value) is not None
 
 
-def check_batches(config: Mapping[str, Any], datamodule: Any) -> Iterator[str]:
-    """Yield a line for each flag that leaves no batch, or asks for more than there are, where the sizes are known."""
-    flags, sizes = trainer_flags(config["trainer"]), getattr(datamodule, "sizes", None)
-    if sizes is None:
-        return
+def check_batches(config: Mapping[str, Any], datamodule: Any, sizes: tuple[int, int, int]) -> Iterator[str]:
+    """Yield a line for each flag that leaves no batch, or asks for more than there are.
+
+    Args:
+        config: The whole config as plain data.
+        datamodule: Data in memory.
+        sizes: The number of their samples for training, validation and test.
+    """
+    flags = trainer_flags(config["trainer"])
     passes, most_passes = datamodule.passes_per_epoch, _MOST_SAMPLES // sizes[0]
     if passes > most_passes:
         yield f"data.passes_per_epoch must be <= {most_passes} (an epoch of {_MOST_SAMPLES} samples), got {passes}"

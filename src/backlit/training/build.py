@@ -127,7 +127,7 @@ def _assemble(
 
     Where `problems` is not empty, parts may be missing.
     """
-    flags, start = trainer_flags(config["trainer"]), StartOfTraining()
+    flags, start = trainer_flags(config["trainer"]), StartOfTraining(config)
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint

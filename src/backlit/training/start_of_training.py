@@ -1,11 +1,13 @@
 """What happens when training starts, before its first batch."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from backlit.config.trainer_flags import check_batches
 from backlit.data import InMemoryDataModule
 from backlit.data.seeds import mix_seeds
 from backlit.errors import ConfigError
@@ -15,25 +17,41 @@ if TYPE_CHECKING:
     from backlit.runs.record import RunRecord
 
 
+_SETS = ("train", "val", "test")
+
+
 class StartOfTraining(Callback):
     """Records how many steps are planned, and lets each process drop and augment in its own way.
 
     All processes build their networks from the same seed; from here on, what is random differs between them.
+
+    Args:
+        config: The whole config as plain data.
     """
 
-    record: "RunRecord | None" = None  # of the first process, which sets it when the run begins
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.record: RunRecord | None = None  # of the first process, which sets it when the run begins
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the labels of data in memory, which exist from here on.
+        """Check data in memory, which exist from here on, before anything is trained.
 
         Raises:
-            ConfigError: If they are no class indices: a loss would fail within, or count wrong classes.
+            ConfigError: If labels are no class indices, so that a loss would fail within or count wrong classes; if
+                Trainer flags leave no batch.
         """
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, InMemoryDataModule) and isinstance(pl_module, Classifier):
-            problems = [problem for name in ("train", "val", "test") if (problem := _label_problem(data, name))]
-            if problems:
-                raise ConfigError(problems)
+        if stage != "fit" or not isinstance(data, InMemoryDataModule):
+            return
+        sets = [getattr(data, f"{name}_set", None) for name in _SETS]
+        problems = []
+        if isinstance(pl_module, Classifier):
+            problems += [line for name in _SETS if (line := _label_problem(data, name))]
+        train, val, test = (0 if samples is None else len(samples) for samples in sets)
+        if train:
+            problems += check_batches(self.config, data, (train, val, test))
+        if problems:
+            raise ConfigError(problems)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the plan, from which others compute how far the run is; seed the other processes."""
