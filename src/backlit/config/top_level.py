@@ -3,12 +3,13 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Gt, Le
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from backlit.arguments import Count, Positive, PositiveInt, Seed, Text, find_problem
+from backlit.arguments import Count, PositiveInt, Seed, Text, find_problem
 from backlit.errors import ConfigError
 
 TRAIN: dict[str, Any] = {
@@ -23,7 +24,7 @@ TRAIN: dict[str, Any] = {
     "optimized_mode": Literal["min", "max"],
     "search": dict[str, Text],
     "lean_loop": bool,
-    "process_timeout": Positive,
+    "process_timeout": Annotated[float, Gt(0), Le(1e9)],
     "output_dir": Text | None,
 }
 EVALUATE: dict[str, Any] = {"checkpoint": Text | None, "resamples": Count, "seed": Seed, "output_dir": Text | None}

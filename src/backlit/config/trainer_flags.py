@@ -71,7 +71,7 @@ def _check_length(flags: Mapping[str, Any], *, has_scheduler: bool) -> Iterator[
 def _is_duration(value: str | dict[str, int]) -> bool:
     """Return whether a value is a time that Lightning reads, and more than none."""
     if isinstance(value, dict):
-        return any(value.values())
+        return "_target_" in value or any(value.values())
     return re.fullmatch(r"\d{1,4}:\d\d:\d\d:\d\d", value) is not None and re.search("[1-9]", value) is not None
 
 
