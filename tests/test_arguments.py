@@ -21,6 +21,7 @@ from backlit.arguments import (
     check_arguments,
     describe,
     find_problem,
+    takes_objects,
 )
 
 if TYPE_CHECKING:
@@ -124,6 +125,22 @@ def test_what_is_no_type_for_pydantic_is_not_checked() -> None:
 
     assert find_problem("x", 5, Odd[int]) is None  # type: ignore[misc]
     assert find_problem("x", len, Callable[..., int]) is None
+
+
+@pytest.mark.parametrize(
+    ("hint", "takes"),
+    [
+        (int | None, False),
+        (Sequence[PositiveInt], False),
+        (Text | Literal["a"], False),
+        (float | torch.Tensor, True),
+        (list[torch.Tensor] | None, True),
+        (Callable[..., int], True),
+        (dict[str, Any], True),
+    ],
+)
+def test_a_part_that_is_built_is_taken_where_an_object_may_be(hint: Any, takes: bool) -> None:
+    assert takes_objects(hint) == takes
 
 
 def test_a_function_checks_its_own_arguments() -> None:

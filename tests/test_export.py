@@ -179,7 +179,7 @@ def test_wrong_values_are_reported_in_one_line(
     Path("file").touch()
     Path("empty").mkdir()
     for overrides, message in (
-        (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got tflite"),
+        (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got 'tflite'"),
         (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),

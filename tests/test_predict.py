@@ -308,7 +308,7 @@ def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_comman
             r"^output=a\.csv must be .* would replace a\.png, which backlit-predict has not",
         ),
         ("images", ["input=a.png", "output=none/a.csv"], r"^output must be .*, got none/a\.csv: No such file"),
-        ("images", ["input=a.png", "batch_size=0"], r"^batch_size must be a whole number >= 1, got 0$"),
+        ("images", ["input=a.png", "batch_size=0"], r"^batch_size must be >= 1, got 0$"),
         ("images", ["input=a.png", "device=abacus"], r"^device must be .*, got abacus: "),
         ("images", ["input=a.png", "run=nowhere"], r"^run must be a run directory, got nowhere"),
         ("points", ["input=a.png"], r"^a\.png must be points for this run, as CSV or \.npy, got no text$"),

@@ -205,5 +205,17 @@ def _without_range(hint: Any) -> tuple[Any, list[Any]]:
     return hint.__origin__, list(hint.__metadata__)
 
 
+def takes_objects(hint: Any) -> bool:
+    """Return whether an annotation allows something that YAML itself cannot write, and a ``_target_`` can build."""
+    for option in _options(hint):
+        base, _ = _without_range(option)
+        if _is_literal(base) or base in (None, bool, int, float, str):
+            continue
+        elements = typing.get_args(base) if typing.get_origin(base) is not Callable else ()
+        if not elements or any(takes_objects(element) for element in elements if element is not Ellipsis):
+            return True
+    return False
+
+
 def _is_literal(hint: Any) -> bool:
     return typing.get_origin(hint) is Literal

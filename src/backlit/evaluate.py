@@ -12,7 +12,7 @@ from backlit.cli.app import run_command
 from backlit.cli.arguments import read_path
 from backlit.cli.plan import Plan
 from backlit.config.conf import offer_run_data
-from backlit.errors import ConfigError
+from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
 from backlit.text import shell_path, text_table
 
@@ -63,14 +63,10 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     Raises:
         ConfigError: If there is no such run, it has no such checkpoint, or the data do not fit.
     """
+    check_command(cfg, EVALUATE)
     from backlit.inference.evaluation import evaluate_run
     from backlit.load import load_named
 
-    for name in ("resamples", "seed"):
-        if not isinstance(cfg[name], int) or isinstance(cfg[name], bool) or cfg[name] < 0:
-            raise ConfigError([f"{name} must be a whole number >= 0, got {cfg[name]}"])
-    if cfg.output_dir is not None and not (isinstance(cfg.output_dir, str) and cfg.output_dir):
-        raise ConfigError([f"output_dir must be the name of a directory, or null, got {cfg.output_dir!r}"])
     run = load_named(cfg)
     found, directory = evaluate_run(cfg, run)
     _show(found)

@@ -12,6 +12,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from backlit.cli.app import run_command
+from backlit.config.top_level import EXPORT, check_command
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
 from backlit.runs.files import atomic_write
@@ -85,9 +86,8 @@ def export(cfg: DictConfig) -> Path:
 
 
 def _check_format(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if there is no such format, or if its packages are missing."""
-    if not isinstance(cfg.format, str) or cfg.format not in SUFFIXES:
-        raise ConfigError([f"format must be one of {', '.join(SUFFIXES)}, got {cfg.format}"])
+    """Raise `ConfigError` if a value is out of its range, or if the packages of the format are missing."""
+    check_command(cfg, EXPORT)
     if cfg.format == "onnx":
         if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
             raise ConfigError(["format=onnx needs pip install 'backlit[onnx]'"])

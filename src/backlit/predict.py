@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from backlit.cli.app import run_command
+from backlit.config.top_level import PREDICT, check_command
 from backlit.errors import ConfigError
 from backlit.runs.files import atomic_write
 from backlit.streams import open_product_stream
@@ -91,10 +92,7 @@ def _check_values(cfg: DictConfig) -> None:
     """Raise `ConfigError` if a value is missing or out of range."""
     if missing := [name for name in ("run", "input") if OmegaConf.is_missing(cfg, name) or cfg[name] in (None, "", [])]:
         raise ConfigError([f"{name} must be given: backlit-predict run=latest input=digits" for name in missing])
-    if not isinstance(cfg.batch_size, int) or isinstance(cfg.batch_size, bool) or cfg.batch_size < 1:
-        raise ConfigError([f"batch_size must be a whole number >= 1, got {cfg.batch_size}"])
-    if cfg.invert != "auto" and not isinstance(cfg.invert, bool):  # 1 == True
-        raise ConfigError([f"invert must be auto, true or false, got {cfg.invert}"])
+    check_command(cfg, PREDICT)
 
 
 def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ BAD = {
     "trainer.profiler=foo": "trainer.profiler must be one of simple, advanced, pytorch or null, got 'foo'",
     "checkpoint.every_n_steps=0": "checkpoint.every_n_steps must be >= 1 or null, got 0",
     "checkpoint.every_n_minutes=soon": "checkpoint.every_n_minutes must be float or null, got 'soon'",
-    "process_timeout=0": "process_timeout must be > 0 and finite, got 0",
+    "process_timeout=0": "process_timeout must be > 0 and <= 1000000000, got 0",
     "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": (
         "trainer.strategy must start its processes by the command itself, got ddp_fork: trainer=ddp or ddp_cpu"
@@ -82,9 +82,9 @@ BAD = {
     "trainer.limit_train_batches=0": (
         "trainer.limit_train_batches must be int >= 1 or float > 0 and <= 1 or null, got 0"
     ),
-    "trainer.limit_train_batches=0.0001": "trainer.limit_train_batches must come to a batch of 860, got 0.0001",
-    "trainer.limit_val_batches=0.1": "trainer.limit_val_batches must come to a batch of 5, got 0.1",
-    "trainer.overfit_batches=0.0001": "trainer.overfit_batches must come to a batch of 860, got 0.0001",
+    "trainer.limit_train_batches=0.0001": "trainer.limit_train_batches must come to a batch of 860 (train), got 0.0001",
+    "trainer.limit_val_batches=0.1": "trainer.limit_val_batches must come to a batch of 5 (val), got 0.1",
+    "trainer.overfit_batches=0.1": "trainer.overfit_batches must come to a batch of 5 (val), got 0.1",
     "trainer.max_steps=0": "trainer.max_steps must be >= 1 (or -1 for no limit), got 0",
     "trainer.min_steps=10 trainer.max_steps=5": "trainer.min_steps must be <= trainer.max_steps (5), got 10",
     "trainer.min_epochs=10": "trainer.min_epochs must be <= trainer.max_epochs (5), got 10",
@@ -138,6 +138,8 @@ BAD = {
     "+max_epochs=3": "max_epochs: nothing reads this key, did you mean trainer.max_epochs?",
     "data.mean=${x}": "data.mean: Interpolation key 'x' not found",
     "packages=mine": "packages must be a list, got mine: packages=[mine]",
+    "trainer.max_epochs={_target_:os.getcwd}": "trainer.max_epochs must be int or null, got {'_target_': 'os.getcwd'}",
+    "data.mean={_target_:os.getcwd}": "data.mean must be float, got {'_target_': 'os.getcwd'}",
     "search=null": "search must be a mapping, got None",
 }
 
@@ -182,6 +184,9 @@ def test_a_file_that_is_no_checkpoint_is_reported(tmp_path: Path, composed: Comp
         "trainer.max_epochs=-1 trainer.max_time={minutes:3}",
         "callbacks.histograms=null logger.tensorboard=null",
         "~trainer.fast_dev_run",
+        "trainer.max_epochs=-1 trainer.max_time={_target_:datetime.timedelta,minutes:3}",
+        "trainer.profiler={_target_:lightning.pytorch.profilers.SimpleProfiler}",
+        "+optimizer.eps=1e-6 optimizer.fused=null",
         "+rate=0.5 optimizer.lr=${rate}",
         "trainer.precision=bf16-mixed trainer.gradient_clip_val=1 optimizer.fused=false",
         "+callbacks.stop={_target_:lightning.pytorch.callbacks.EarlyStopping,monitor:val/loss}",

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from backlit.errors import ConfigError
 from backlit.sweeps.search import prepare_search
 
 with warnings.catch_warnings():
@@ -48,3 +49,19 @@ def test_a_new_search_is_left_as_it_is(study: optuna.Study, tmp_path: Path) -> N
     prepare_search(new, is_resumed=False)
     assert new == config(tmp_path)
     assert len(study.trials) == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "line"),
+    [
+        ("n_trials", 0, "hydra.sweeper.n_trials must be >= 1, got 0"),
+        ("max_failure_rate", 2.0, "hydra.sweeper.max_failure_rate must be >= 0 and <= 1 or null, got 2.0"),
+        ("max_failure_rate", float("nan"), "hydra.sweeper.max_failure_rate must be >= 0 and <= 1 or null, got nan"),
+        ("sampler.seed", -1, "hydra.sweeper.sampler.seed must be >= 0 and < 4294967296 or null, got -1"),
+    ],
+)
+def test_a_key_out_of_its_range_is_named(tmp_path: Path, key: str, value: object, line: str) -> None:
+    wrong = config(tmp_path)
+    OmegaConf.update(wrong, f"hydra.sweeper.{key}", value)
+    with pytest.raises(ConfigError, match=line):
+        prepare_search(wrong, is_resumed=False)

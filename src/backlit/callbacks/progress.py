@@ -2,12 +2,13 @@
 
 import logging
 from time import monotonic
-from typing import Any
+from typing import Annotated, Any
 
+from annotated_types import Ge, Le
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
-from backlit.arguments import PositiveInt, check_arguments
+from backlit.arguments import check_arguments
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,10 @@ class ProgressBar(RichProgressBar):
         refresh_rate: Redraws per second.
 
     Raises:
-        ValueError: If `refresh_rate` is less than 1.
+        ValueError: If `refresh_rate` is not in [1, 100].
     """
 
-    def __init__(self, refresh_rate: PositiveInt = 5) -> None:
+    def __init__(self, refresh_rate: Annotated[int, Ge(1), Le(100)] = 5) -> None:
         check_arguments(ProgressBar.__init__, locals())
         super().__init__(refresh_rate=refresh_rate)
         self._redrawn_at = 0.0

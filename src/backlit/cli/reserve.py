@@ -14,8 +14,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from backlit.arguments import find_problem
 from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
+from backlit.config.top_level import TRAIN
 from backlit.distributed.environment import is_lightning_child, launcher_environment
 from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError, RankError
@@ -93,6 +95,8 @@ class CheckAndReserve(Callback):
         invocation = Invocation.current()
         starts_over = invocation.plan.run is not None and invocation.plan.checkpoint is None
         with _exit_on_error(prints=environment is None or environment.local_rank() == 0):
+            if problem := find_problem("process_timeout", config.process_timeout, TRAIN["process_timeout"]):
+                raise ConfigError([problem])  # it is needed before the config is checked
             chosen, store = share(
                 "directory",
                 lambda: _shared_path(_reserve_run(config)),

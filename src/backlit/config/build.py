@@ -102,6 +102,8 @@ def collect(problems: list[str], name: str, maker: Callable[[], Part], keys: Con
         TypeError,
         RuntimeError,
         OSError,
+        ArithmeticError,
+        MemoryError,
         ImportError,
         MisconfigurationException,
         InstantiationException,

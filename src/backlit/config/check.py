@@ -130,8 +130,8 @@ def check_built(
     if model is not None and datamodule is not None:
         yield from check_fit(datamodule, model)
         yield from _check_metrics(config, datamodule, model)
-    if datamodule is not None:
-        yield from check_batches(config, datamodule)
+    if (sizes := getattr(datamodule, "sizes", None)) is not None:
+        yield from check_batches(config, datamodule, sizes)
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
     if model is not None and checkpoint is not None:

@@ -6,7 +6,7 @@ import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
-from backlit.arguments import annotations_of, find_problem
+from backlit.arguments import annotations_of, find_problem, takes_objects
 from backlit.config.known_arguments import GIVEN, KINDS, known_ranges
 from backlit.text import first_line
 
@@ -26,8 +26,8 @@ def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
     except (ImportError, ValueError, AttributeError, TypeError) as error:
         yield f"{path}._target_ must be something that can be imported, got {name!r}: {first_line(error)}"
         return
-    group, _, part = path.partition(".")
-    kind = KINDS.get(group) if "." not in part else None
+    group, *parts = path.split(".")
+    kind = KINDS.get(group) if len(parts) == (group in ("callbacks", "logger")) else None
     if not callable(target):
         yield f"{path}._target_ must be a class or a function, got {name!r}"
         return
@@ -40,6 +40,7 @@ def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
         return  # written in C: it checks its arguments itself
     hints = annotations_of(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
     ranges = known_ranges(target)
+    taking_objects = {key for key, hint in hints.items() if takes_objects(hint)}
     hints |= {key: hint for key, hint in ranges.items() if key in parameters}
     is_own = target.__module__.split(".")[0] == "backlit"
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -53,7 +54,7 @@ def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
                 close = difflib.get_close_matches(str(key), parameters, n=1)
                 hint = f", did you mean {close[0]}?" if close else ""
                 yield f"{path}.{key}: {target.__name__} has no such argument{hint}"
-        elif key in hints and not _has_node(value):
+        elif key in hints and not (key in taking_objects and _has_node(value)):
             is_finite = is_own or key in ranges
             if problem := find_problem(f"{path}.{key}", value, hints[key], is_plain=True, is_finite=is_finite):
                 yield problem

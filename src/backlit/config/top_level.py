@@ -3,13 +3,14 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Gt, Le
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from backlit.arguments import Count, Positive, PositiveInt, Seed, Text, find_problem
-
-_RUN = {"run": Text, "checkpoint": Literal["best", "last"] | None, "packages": list[Text]}
+from backlit.arguments import Count, PositiveInt, Seed, Text, find_problem
+from backlit.errors import ConfigError
 
 TRAIN: dict[str, Any] = {
     "task_name": Text,
@@ -23,18 +24,43 @@ TRAIN: dict[str, Any] = {
     "optimized_mode": Literal["min", "max"] | None,
     "search": dict[str, Text],
     "lean_loop": bool,
-    "process_timeout": Positive,
+    "process_timeout": Annotated[float, Gt(0), Le(1e9)],
     "output_dir": Text | None,
 }
-EVALUATE: dict[str, Any] = _RUN | {"resamples": Count, "seed": Seed, "output_dir": Text | None}
-PREDICT: dict[str, Any] = _RUN | {
-    "input": Text | list[Text],
-    "output": Text | None,
+EVALUATE: dict[str, Any] = {"checkpoint": Text | None, "resamples": Count, "seed": Seed, "output_dir": Text | None}
+PREDICT: dict[str, Any] = {
+    "checkpoint": Text | None,
+    "output": str | int | float | None,
     "invert": bool | Literal["auto"],
     "batch_size": PositiveInt,
     "device": Text,
 }
-EXPORT: dict[str, Any] = _RUN | {"format": Literal["state_dict", "torch_export", "onnx"], "output": Text | None}
+EXPORT: dict[str, Any] = {
+    "checkpoint": Text | None,
+    "format": Literal["state_dict", "torch_export", "onnx"],
+    "output": str | int | float | None,
+}
+# What the commands about a run check when they look for it, and the groups of evaluate.
+_READ_LATER = ("run", "packages", "input", "data", "trainer", "hydra")
+
+
+def check_command(cfg: DictConfig, table: Mapping[str, Any]) -> None:
+    """Check the keys at the top of the config of a command about a run.
+
+    Args:
+        cfg: The whole config.
+        table: What each key must be.
+
+    Raises:
+        ConfigError: With a line for each that is not, and for each that nothing reads.
+    """
+    try:
+        plain = {key: cfg[key] for key in table if key in cfg}
+    except OmegaConfBaseException as error:
+        raise ConfigError([f"{error.full_key}: {str(error).splitlines()[0]}"]) from None
+    plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in plain.items()}
+    if problems := [*check_unread(cfg, [*table, *_READ_LATER]), *check_top_level(plain, table)]:
+        raise ConfigError(problems)
 
 
 def check_top_level(plain: Mapping[str, Any], table: Mapping[str, Any]) -> Iterator[str]:
@@ -53,10 +79,11 @@ def check_top_level(plain: Mapping[str, Any], table: Mapping[str, Any]) -> Itera
 
 def check_unread(cfg: DictConfig, known: Iterable[str]) -> Iterator[str]:
     """Yield a line for each key at the top that nothing reads: neither backlit nor an interpolation ``${key}``."""
-    text = OmegaConf.to_yaml(cfg, resolve=False)
     known = list(known)
-    for key in map(str, cfg):
-        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+    others = [str(key) for key in cfg if key not in known]
+    text = OmegaConf.to_yaml(cfg, resolve=False) if others else ""
+    for key in others:
+        if not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
             yield f"{key}: nothing reads this key{_nearest(key, cfg, known)}"
 
 

@@ -71,30 +71,41 @@ def _check_length(flags: Mapping[str, Any], *, has_scheduler: bool) -> Iterator[
 def _is_duration(value: str | dict[str, int]) -> bool:
     """Return whether a value is a time that Lightning reads, and more than none."""
     if isinstance(value, dict):
-        return any(value.values())
+        return "_target_" in value or any(value.values())
     return re.fullmatch(r"\d{1,4}:\d\d:\d\d:\d\d", value) is not None and re.search("[1-9]", value) is not None
 
 
-def check_batches(config: Mapping[str, Any], datamodule: Any) -> Iterator[str]:
-    """Yield a line for each flag that leaves no batch, or asks for more than there are, where the sizes are known."""
-    flags, sizes = trainer_flags(config["trainer"]), getattr(datamodule, "sizes", None)
-    if sizes is None or flags["fast_dev_run"]:
+def check_batches(config: Mapping[str, Any], datamodule: Any, sizes: tuple[int, int, int]) -> Iterator[str]:
+    """Yield a line for each flag that leaves no batch, or asks for more than there are.
+
+    Args:
+        config: The whole config as plain data.
+        datamodule: Data in memory.
+        sizes: The number of their samples for training, validation and test.
+    """
+    flags = trainer_flags(config["trainer"])
+    passes, most_passes = datamodule.passes_per_epoch, _MOST_SAMPLES // sizes[0]
+    if passes > most_passes:
+        yield f"data.passes_per_epoch must be <= {most_passes} (an epoch of {_MOST_SAMPLES} samples), got {passes}"
+    if flags["fast_dev_run"]:
         return
-    batch, eval_batch = datamodule.batch_size, datamodule.eval_batch_size
-    train = math.ceil(sizes[0] * datamodule.passes_per_epoch / batch)
-    counts = {"train": train, "val": math.ceil(sizes[1] / eval_batch), "test": math.ceil(sizes[2] / eval_batch)}
-    for stage, count in counts.items():
-        limit = flags[f"limit_{stage}_batches"]
+    counts = {"train": math.ceil(sizes[0] * passes / datamodule.batch_size)}
+    counts |= {
+        name: math.ceil(size / datamodule.eval_batch_size)
+        for name, size in zip(("val", "test"), sizes[1:], strict=True)
+    }
+    # Lightning limits validation, too, to what it overfits.
+    overfits = bool(flags["overfit_batches"])
+    of_stage = {
+        "train": "overfit_batches" if overfits else "limit_train_batches",
+        "val": "overfit_batches" if overfits else "limit_val_batches",
+        "test": "limit_test_batches",
+    }
+    for stage, flag in of_stage.items():
+        limit, count = flags[flag], counts[stage]
         if isinstance(limit, float) and limit > 0 and count and int(count * limit) == 0:
-            yield f"trainer.limit_{stage}_batches must come to a batch of {count}, got {limit}"
-    most = _MOST_SAMPLES // sizes[0]
-    if datamodule.passes_per_epoch > most:
-        passes = datamodule.passes_per_epoch
-        yield f"data.passes_per_epoch must be <= {most} (an epoch of {_MOST_SAMPLES} samples), got {passes}"
-    overfit = flags["overfit_batches"]
-    if isinstance(overfit, float) and overfit > 0 and int(train * overfit) == 0:
-        yield f"trainer.overfit_batches must come to a batch of {train}, got {overfit}"
-    limit = overfit or flags["limit_train_batches"]
+            yield f"trainer.{flag} must come to a batch of {count} ({stage}), got {limit}"
+    limit, train = flags[of_stage["train"]], counts["train"]
     if limit is not None:
         train = min(train, limit) if isinstance(limit, int) else int(train * limit)
     every = flags["val_check_interval"]

@@ -149,7 +149,7 @@ def _build(cfg: DictConfig, run: LoadedRun) -> tuple[LightningDataModule, Traine
     try:
         _prepare_as_trained(cfg, run.config)
         data: Any = trusted_node(cfg, "data", cfg.packages)
-        flags: Any = OmegaConf.to_container(cfg.trainer, resolve=True)
+        flags: Any = plain_node(cfg, "trainer")
         if problems := [*check_signature("data", data), *check_signature("trainer", flags)]:
             raise ConfigError(problems)
         datamodule: LightningDataModule = instantiate(data, _convert_="all")
@@ -157,10 +157,10 @@ def _build(cfg: DictConfig, run: LoadedRun) -> tuple[LightningDataModule, Traine
         make_trainer = build_partial(cfg.trainer)
         assert make_trainer is not None
         trainer: Trainer = make_trainer(logger=False, enable_checkpointing=False)
-    except InstantiationException as error:
-        raise ConfigError([f"data.{error.__cause__ or error}"]) from None
     except ConfigError:
         raise
+    except InstantiationException as error:
+        raise ConfigError([f"data.{error.__cause__ or error}"]) from None
     except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise ConfigError([first_line(error)]) from None
     if trainer.world_size > 1:

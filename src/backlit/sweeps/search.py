@@ -4,9 +4,17 @@ import logging
 import warnings
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from backlit.arguments import Fraction, PositiveInt, Seed, Text, find_problem
 from backlit.errors import ConfigError
+
+_RANGES: dict[str, Any] = {
+    "n_trials": PositiveInt,
+    "max_failure_rate": Fraction | None,
+    "sampler.seed": Seed | None,
+    "storage": Text | None,
+}
 
 
 def prepare_search(config: DictConfig, *, is_resumed: bool) -> None:
@@ -17,22 +25,23 @@ def prepare_search(config: DictConfig, *, is_resumed: bool) -> None:
         is_resumed: Whether the sweep existed before.
 
     Raises:
-        ConfigError: If the number of trials is out of its range.
+        ConfigError: If a key of the sweeper is out of its range.
     """
+    sweeper = config.hydra.sweeper
+    given = {key: OmegaConf.select(sweeper, key) for key in _RANGES}
+    lines = (find_problem(f"hydra.sweeper.{key}", given[key], hint) for key, hint in _RANGES.items())
+    if problems := [line for line in lines if line]:
+        raise ConfigError(problems)
     import optuna
     from optuna.trial import FrozenTrial, TrialState
 
     optuna.logging.set_verbosity(logging.WARNING)
-    trials = config.hydra.sweeper.n_trials
-    if not isinstance(trials, int) or trials < 1:
-        raise ConfigError([f"hydra.sweeper.n_trials must be a whole number >= 1, got {trials}"])
-    if not is_resumed or config.hydra.sweeper.storage is None:
+    if not is_resumed or sweeper.storage is None:
         return
 
     def parameters(trial: FrozenTrial) -> dict[str, Any]:
         return trial.params or trial.system_attrs.get("fixed_params", {})
 
-    sweeper = config.hydra.sweeper
     study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
     known = [parameters(trial) for trial in study.get_trials(states=(TrialState.COMPLETE, TrialState.WAITING))]
     for trial in study.get_trials(states=(TrialState.RUNNING, TrialState.FAIL)):

@@ -158,7 +158,7 @@ def _assemble(
 
     Where `problems` is not empty, parts may be missing.
     """
-    flags, start = trainer_flags(config["trainer"]), StartOfTraining(run_dir / "checkpoints")
+    flags, start = trainer_flags(config["trainer"]), StartOfTraining(run_dir / "checkpoints", config)
     last, metrics_csv, best = None, None, None
     if not flags["fast_dev_run"]:
         last = components.last_checkpoint

@@ -1,6 +1,7 @@
 """What happens before the first batch of training."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
+from backlit.config.trainer_flags import check_batches
 from backlit.data import InMemoryDataModule
 from backlit.data.seeds import mix_seeds
 from backlit.errors import ConfigError
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
     from backlit.runs.record import RunRecord
 
 
+_SETS = ("train", "val", "test")
+
+
 class StartOfTraining(Callback):
     """Records how many steps are planned, for the schedule too, and lets each process drop and augment in its own way.
 
@@ -27,12 +32,13 @@ class StartOfTraining(Callback):
 
     Args:
         checkpoints: The directory of the run's own checkpoints.
+        config: The whole config as plain data.
     """
 
-    record: "RunRecord | None" = None  # of the first process, which sets it when the run begins
-
-    def __init__(self, checkpoints: Path) -> None:
+    def __init__(self, checkpoints: Path, config: Mapping[str, Any]) -> None:
         self.checkpoints = checkpoints.resolve()
+        self.config = config
+        self.record: RunRecord | None = None  # of the first process, which sets it when the run begins
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Take no path from the checkpoint but those of the run's own checkpoints."""
@@ -41,16 +47,24 @@ class StartOfTraining(Callback):
         keep_own_files(trainer, checkpoint, is_own=is_own)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the labels of data in memory, which exist from here on.
+        """Check data in memory, which exist from here on, before anything is trained.
 
         Raises:
-            ConfigError: If they are no class indices: a loss would fail within, or count wrong classes.
+            ConfigError: If labels are no class indices, so that a loss would fail within or count wrong classes; if
+                Trainer flags leave no batch.
         """
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, InMemoryDataModule) and isinstance(pl_module, Classifier):
-            problems = [problem for name in ("train", "val", "test") if (problem := _label_problem(data, name))]
-            if problems:
-                raise ConfigError(problems)
+        if stage != "fit" or not isinstance(data, InMemoryDataModule):
+            return
+        sets = [getattr(data, f"{name}_set", None) for name in _SETS]
+        problems = []
+        if isinstance(pl_module, Classifier):
+            problems += [line for name in _SETS if (line := _label_problem(data, name))]
+        train, val, test = (0 if samples is None else len(samples) for samples in sets)
+        if train:
+            problems += check_batches(self.config, data, (train, val, test))
+        if problems:
+            raise ConfigError(problems)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the plan, from which others compute how far the run is; seed the other processes."""

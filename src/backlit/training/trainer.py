@@ -53,7 +53,7 @@ def build_trainer(
     if not (flags["enable_progress_bar"] and sys.stdout.isatty()):
         callbacks = [callback for callback in callbacks if not isinstance(callback, ProgressBar)]
     more: dict[str, Any] = {}
-    if flags["profiler"] in _PROFILERS:
+    if isinstance(flags["profiler"], str) and flags["profiler"] in _PROFILERS:
         # By its name alone Lightning would give the profile to a log that is kept quiet here.
         more["profiler"] = _PROFILERS[flags["profiler"]](dirpath=run_dir, filename="profile")
     if isinstance(flags["strategy"], str):
