@@ -61,12 +61,7 @@ def run_forked_job(
 
     @functools.wraps(task_function)
     def task(config: DictConfig) -> Any:
-        root = logging.getLogger()
-        to_files: list[logging.Handler] = [
-            handler for handler in root.handlers if isinstance(handler, logging.FileHandler)
-        ]
-        # If the log goes to a file already, the console, here the same file, need not repeat it.
-        root.handlers = to_files or root.handlers
+        _log_once()
         try:
             return task_function(config)
         except Exception as error:
@@ -89,6 +84,13 @@ def run_forked_job(
     if problems:
         return False, problems[0]
     return True, returned.return_value
+
+
+def _log_once() -> None:
+    """Leave out the console's log if it goes to a file already: here the console is the same file."""
+    root = logging.getLogger()
+    to_files: list[logging.Handler] = [handler for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+    root.handlers = to_files or root.handlers
 
 
 def _leave_parent(log_file: Path, parent: int) -> None:

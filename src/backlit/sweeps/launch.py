@@ -88,9 +88,7 @@ def launch(
     if check is not None:
         _import_for_jobs()
     composed_jobs: list[Job] = composed()
-    jobs = list({job.number: job for job in composed_jobs}.values())
-    if repeated := len(composed_jobs) - len(jobs):
-        log.info("%d of %d jobs repeat another one and run once with it", repeated, len(composed_jobs))
+    jobs = _without_repetitions(composed_jobs)
     gpus = [] if check is None else _check_jobs(jobs, check, n_jobs, gpus_per_job)
     record_jobs(jobs, sweep_dir)
     results, waiting = split_completed(jobs)
@@ -105,6 +103,14 @@ def launch(
 
     run_jobs(waiting, start, slots, gpus, results)
     return [results[job.number] for job in composed_jobs[:requested]]
+
+
+def _without_repetitions(jobs: list[Job]) -> list[Job]:
+    """Return each job once; lists of overrides that come to the same config have the same job."""
+    unique = list({job.number: job for job in jobs}.values())
+    if repeated := len(jobs) - len(unique):
+        log.info("%d of %d jobs repeat another one and run once with it", repeated, len(jobs))
+    return unique
 
 
 def _import_for_jobs() -> None:
