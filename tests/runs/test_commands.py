@@ -104,3 +104,14 @@ def test_classes_in_lists_are_own_parts_too_and_only_names_are_printed(tmp_path:
 def test_flags_keep_their_values() -> None:
     assert split_flags(["--config-dir", "my", "a=1", "-m", "~b"]) == (["--config-dir", "my", "-m"], ["a=1", "~b"])
     assert split_flags(["-cd", "a=b", "c=1"]) == (["-cd", "a=b"], ["c=1"])
+
+
+@pytest.mark.slow
+def test_the_place_of_a_runs_data_is_part_of_the_printed_commands(images_run: Path, call_command: CallCommand) -> None:
+    command = shlex.split(evaluate_command(images_run))
+    assert command[2].startswith("data.data_dir=/")
+    ended = call_command(*command, "resamples=0")
+    assert ended.returncode == 0, ended.stderr
+    arguments = read_run(images_run).record["arguments"]
+    resumed = shlex.split(resume_command(images_run, arguments, "trainer.max_epochs=3"))
+    assert [word for word in resumed if word in arguments] == [command[2]]

@@ -12,10 +12,10 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from backlit.config.places import iter_texts, outside_override
 from backlit.errors import ConfigError
 from backlit.runs.commands import split_flags
 from backlit.runs.files import is_relative_name
+from backlit.runs.places import iter_texts, outside_override
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(

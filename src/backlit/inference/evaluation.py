@@ -25,7 +25,6 @@ from backlit.callbacks.pictures import class_names, draw_test_figures, evaluated
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
 from backlit.config.conf import CONFIG_DIR
-from backlit.config.places import outside_places
 from backlit.config.signature import check_signature
 from backlit.config.trust import plain_node, trusted_node
 from backlit.data import InMemoryDataModule
@@ -37,6 +36,7 @@ from backlit.models.probabilities import predict_probabilities
 from backlit.plots.calibration import draw_calibration, draw_roc
 from backlit.plots.image import png, render
 from backlit.runs.files import atomic_write, new_directory, write_json
+from backlit.runs.places import outside_places
 from backlit.text import first_line, quote_value
 
 log = logging.getLogger(__name__)

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from backlit.runs.places import outside_override, outside_places
 from backlit.runs.run import Run, flat_config
-from backlit.text import path_override, shell_command, shell_word
+from backlit.text import assignment, path_override, shell_command, shell_word
 
 # Hydra's flags that take a value.
 FLAGS_WITH_VALUE = (
@@ -15,6 +16,8 @@ FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 )
 MULTIRUN = ("-m", "--multirun")
+# Overrides that a resumed run gets anew.
+_PLANNED = ("hydra.run.dir=", "hydra.sweep.dir=", "ckpt_path=")
 
 
 def split_flags(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -31,9 +34,11 @@ def split_flags(arguments: Iterable[str]) -> tuple[list[str], list[str]]:
 def evaluate_command(directory: Path) -> str:
     """Return the command that evaluates a run."""
     packages = own_packages(directory)
-    return _python_path(packages) + shell_command(
-        "backlit-evaluate", path_override("run", directory), *_trusted(packages)
-    )
+    data = [(key, value) for key, value in flat_config(directory).items() if key.startswith("data.")]
+    # Where data are read and unpacked is not taken from a record alone.
+    places = [assignment(key, value) for key, value in data if any(outside_places(value, key, None))]
+    words = ["backlit-evaluate", path_override("run", directory), *places, *_trusted(packages)]
+    return _python_path(packages) + shell_command(*words)
 
 
 def repeat_command(run: Run) -> str:
@@ -56,8 +61,12 @@ def resume_command(
     """
     packages = own_packages(parts_of or directory)
     words = ["backlit-train", *(["-m"] if is_sweep else []), *_own_flags(arguments)]
-    # Where data are read and unpacked is not taken from a record alone.
-    places = [override for override in map(str, arguments) if override.startswith("data.data_dir=")]
+    # What names a place elsewhere is not taken from a record alone.
+    places = [
+        override
+        for override in split_flags(map(str, arguments))[1]
+        if outside_override(override, directory) and not override.startswith(_PLANNED)
+    ]
     words += [path_override("resume", directory), *more, *places, *_trusted(packages)]
     return _python_path(packages) + shell_command(*words)
 

@@ -10,7 +10,7 @@ import pytest
 import backlit.callbacks
 import backlit.data
 import backlit.loggers
-from backlit.config.places import outside_override, outside_places
+from backlit.runs.places import outside_override, outside_places
 from backlit.training.last_checkpoint import LastCheckpoint
 
 ELSEWHERE = [
