@@ -57,7 +57,7 @@ def test_plateau_monitors_the_validation_loss() -> None:
         (schedulers.cosine, {"min_lr": -1}, "min_lr must be >= 0 and finite, got -1"),
         (schedulers.cosine, {"min_lr": 0.3}, r"min_lr must be <= 0.2 \(optimizer.lr\), got 0.3"),
         (schedulers.one_cycle, {"div_factor": 0.5}, "div_factor must be >= 1 and finite, got 0.5"),
-        (schedulers.one_cycle, {"warmup_fraction": 2}, "warmup_fraction must be >= 0 and <= 1, got 2"),
+        (schedulers.one_cycle, {"warmup_fraction": 2}, "warmup_fraction must be >= 0 and < 1, got 2"),
         (schedulers.plateau, {"factor": 1}, "factor must be > 0 and < 1, got 1"),
         (schedulers.plateau, {"patience": 0.5}, "patience must be int, got 0.5"),
     ],
@@ -65,3 +65,12 @@ def test_plateau_monitors_the_validation_loss() -> None:
 def test_a_value_out_of_range_is_named(schedule: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(optimizer(), 10, **arguments)
+
+
+@pytest.mark.parametrize(("warmup_fraction", "steps"), [(0, 10), (0.1, 10), (0.5, 2), (0.99, 10)])
+def test_one_cycle_takes_any_warmup(warmup_fraction: float, steps: int) -> None:
+    made = optimizer()
+    assert len(rates(schedulers.one_cycle(made, steps + 1, warmup_fraction=0.3), made, steps)) == steps
+    made = optimizer()
+    schedulers.one_cycle(made, steps, warmup_fraction=warmup_fraction)
+    assert 0 < made.param_groups[0]["lr"] <= 0.2

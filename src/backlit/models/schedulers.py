@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from torch.optim import Optimizer, lr_scheduler
 
-from backlit.arguments import Count, Fraction, NonNegative, PartOf1, check_arguments
+from backlit.arguments import Count, FractionBelow1, NonNegative, PartOf1, check_arguments
 
 
 def cosine(optimizer: Optimizer, total_steps: int, *, min_lr: NonNegative = 0.0) -> dict[str, Any]:
@@ -28,20 +28,20 @@ def one_cycle(
     optimizer: Optimizer,
     total_steps: int,
     *,
-    warmup_fraction: Fraction = 0.3,
+    warmup_fraction: FractionBelow1 = 0.3,
     div_factor: Annotated[float, Ge(1)] = 25.0,
 ) -> dict[str, Any]:
     """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
 
     Raises:
-        ValueError: If `warmup_fraction` is not in [0, 1], or `div_factor` is less than 1.
+        ValueError: If `warmup_fraction` is not in [0, 1), or `div_factor` is less than 1.
     """
     check_arguments(one_cycle, locals())
+    # torch divides by the length of the rise, which is 0 from the first step to the first step.
+    rise = 0.0 if warmup_fraction * total_steps == 1 else float(warmup_fraction)
     peak = [group["lr"] for group in optimizer.param_groups]
     return _each_step(
-        lr_scheduler.OneCycleLR(
-            optimizer, max_lr=peak, total_steps=total_steps, pct_start=float(warmup_fraction), div_factor=div_factor
-        )
+        lr_scheduler.OneCycleLR(optimizer, max_lr=peak, total_steps=total_steps, pct_start=rise, div_factor=div_factor)
     )
 
 
