@@ -34,7 +34,7 @@ BAD = {
     "+model.depth=3": "model.depth: MulticlassClassifier has no such argument",
     "optimizer._target_=torch.optim.Nope": "optimizer._target_ must be something that can be imported",
     "callbacks.histograms.every_n_steps=0": "callbacks.histograms.every_n_steps must be >= 1, got 0",
-    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler.warmup_fraction must be >= 0 and <= 1, got 2",
+    "scheduler=one_cycle scheduler.warmup_fraction=2": "scheduler.warmup_fraction must be >= 0 and < 1, got 2",
     "scheduler=plateau data.val_size=0": "scheduler.monitor must be measured, but data.val_size=0, got 'val/loss'",
     "optimized_metric=val/accuracy": "optimized_metric must be one of val/loss, val/acc",
     "optimized_mode=up": "optimized_mode must be one of min, max or null, got 'up'",

@@ -81,7 +81,7 @@ def test_the_rate_stays_after_the_last_step(name: str) -> None:
     assert found[20] <= found[19]
 
 
-@pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 1])
+@pytest.mark.parametrize("fraction", [0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 10])
 def test_one_cycle_suits_any_length(fraction: float, steps: int) -> None:
     made = optimizer()
@@ -97,7 +97,7 @@ def test_one_cycle_keeps_the_momentum_of_the_config() -> None:
 
 
 def test_a_warmup_fraction_out_of_range_is_rejected() -> None:
-    with pytest.raises(ValueError, match=r"^warmup_fraction must be >= 0 and <= 1, got 2$"):
+    with pytest.raises(ValueError, match=r"^warmup_fraction must be >= 0 and < 1, got 2$"):
         schedulers.one_cycle(optimizer(), 10, warmup_fraction=2)
 
 
@@ -136,7 +136,7 @@ def test_plateau_monitors_the_validation_loss() -> None:
         (schedulers.cosine, {"min_lr": -1}, "min_lr must be >= 0 and finite, got -1"),
         (schedulers.cosine, {"min_lr": 0.3}, r"min_lr must be <= 0.2 \(optimizer.lr\), got 0.3"),
         (schedulers.one_cycle, {"div_factor": 0.5}, "div_factor must be >= 1 and finite, got 0.5"),
-        (schedulers.one_cycle, {"warmup_fraction": 2}, "warmup_fraction must be >= 0 and <= 1, got 2"),
+        (schedulers.one_cycle, {"warmup_fraction": 2}, "warmup_fraction must be >= 0 and < 1, got 2"),
         (schedulers.plateau, {"factor": 1}, "factor must be > 0 and < 1, got 1"),
         (schedulers.plateau, {"patience": 0.5}, "patience must be int, got 0.5"),
     ],
@@ -144,3 +144,12 @@ def test_plateau_monitors_the_validation_loss() -> None:
 def test_a_value_out_of_range_is_named(schedule: Any, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         schedule(optimizer(), 10, **arguments)
+
+
+@pytest.mark.parametrize(("warmup_fraction", "steps"), [(0, 10), (0.1, 10), (0.5, 2), (0.99, 10)])
+def test_one_cycle_takes_any_warmup(warmup_fraction: float, steps: int) -> None:
+    made = optimizer()
+    assert len(rates(schedulers.one_cycle(made, steps + 1, warmup_fraction=0.3), made, steps)) == steps
+    made = optimizer()
+    schedulers.one_cycle(made, steps, warmup_fraction=warmup_fraction)
+    assert 0 < made.param_groups[0]["lr"] <= 0.2

@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from torch import Tensor
 from torch.optim import Optimizer, lr_scheduler
 
-from backlit.arguments import Count, Fraction, NonNegative, PartOf1, check_arguments
+from backlit.arguments import Count, FractionBelow1, NonNegative, PartOf1, check_arguments
 from backlit.models.metric_mode import usual_mode
 
 
@@ -77,7 +77,7 @@ def one_cycle(
     optimizer: Optimizer,
     total_steps: int,
     *,
-    warmup_fraction: Fraction = 0.3,
+    warmup_fraction: FractionBelow1 = 0.3,
     div_factor: Annotated[float, Ge(1)] = 25.0,
 ) -> dict[str, Any]:
     """Return a rise from ``lr / div_factor`` to ``lr`` and a fall to almost 0 (Smith and Topin 2018, arXiv:1708.07120).
@@ -85,7 +85,7 @@ def one_cycle(
     The rates are those of `torch.optim.lr_scheduler.OneCycleLR`; momentum and betas stay as the optimizer has them.
 
     Raises:
-        ValueError: If `warmup_fraction` is not in [0, 1], or `div_factor` is less than 1.
+        ValueError: If `warmup_fraction` is not in [0, 1), or `div_factor` is less than 1.
     """
     check_arguments(one_cycle, locals())
     rate = partial(_one_cycle_rate, warmup_fraction=warmup_fraction, div_factor=div_factor)
