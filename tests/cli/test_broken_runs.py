@@ -58,7 +58,7 @@ def test_a_directory_or_a_pipe_in_the_place_of_a_file_is_rejected(name: str, poi
         path = points_run / name
         path.rmdir() if path.is_dir() else path.unlink()
         make(path)
-        assert name in rejected("resume=latest")
+        assert name in rejected(f"resume={points_run}")
 
 
 def test_curves_that_cannot_be_read_are_not_overwritten(points_run: Path) -> None:

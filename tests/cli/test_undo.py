@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from backlit.data import PointsDataModule, TensorPairs
 from backlit.errors import ConfigError
 from backlit.training.train import train
 from tests.conftest import CallCommand, Compose
@@ -104,3 +105,41 @@ def test_a_config_that_is_rejected_in_python_leaves_nothing(composed: Compose, t
     with pytest.raises(ConfigError, match=r"optimizer.lr must be > 0"):
         train(composed(*QUICK, "optimizer.lr=-1"))
     assert content_of(tmp_path) == {}
+
+
+class WrongLabels(PointsDataModule):
+    """Points whose labels are 1 and 2, which is known when they are set up."""
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.train_set = TensorPairs(self.train_set.inputs, self.train_set.targets + 1)
+
+
+@pytest.mark.parametrize("chosen", [[], ["hydra.run.dir=mine"]])
+def test_data_that_turn_out_to_be_wrong_leave_nothing(
+    chosen: list[str], call_command: CallCommand, tmp_path: Path
+) -> None:
+    Path("mine").mkdir()
+    Path("notes.txt").write_text("mine")
+    ended = call_command("backlit-train", *QUICK, f"data._target_={__name__}.WrongLabels", *chosen)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: data must have int64 labels from 0 to 1 of shape (n,) in train_set, got 1 ")
+    assert content_of(tmp_path) == {"mine": None, "notes.txt": b"mine"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["backlit-evaluate", "run=latest", "trainer.max_epochs=3"],
+        ["backlit-evaluate", "run=latest", "data.margin=9"],
+        ["backlit-predict", "run=latest", "input=notes.txt"],
+        ["backlit-export", "run=latest", "output=nowhere/x.pth"],
+    ],
+)
+def test_a_rejected_command_about_a_run_leaves_the_working_directory_as_it_is(
+    command: list[str], points_run: Path, call_command: CallCommand, tmp_path: Path
+) -> None:
+    Path("notes.txt").write_text("mine")
+    before = content_of(tmp_path)
+    assert call_command(*command).returncode == 2
+    assert content_of(tmp_path) == before

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.process
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
         (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
         (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
-        (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: Interpolation key 'nope' not found"),
+        (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: seed: Interpolation key 'nope' not found"),
         (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
         (
             ["seed=1,2", "hydra.sweep.subdir=same"],

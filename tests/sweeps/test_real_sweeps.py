@@ -115,7 +115,7 @@ def test_an_interrupted_sweep_leaves_no_process_and_resumes(
     assert returned == code, output
     assert processes_with_files_below(sweep) == []
     assert job_statuses(sweep) == ["interrupted", "interrupted"]
-    (command,) = re.findall(r"resume +(backlit-train .*?) +\(3 not completed\)", output)
+    (command,) = re.findall(r"resume +(backlit-train .*?) +# 3 not completed", output)
     resumed = run_command(*command.split(" "))
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert job_statuses(sweep) == ["completed"] * 3

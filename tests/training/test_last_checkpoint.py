@@ -42,9 +42,6 @@ def interrupt_and_resume(directory: Path, step: int, number: signal.Signals, ove
     finally:
         signal.signal(signal.SIGINT, before)
     assert read_record(directory)["status"] == "interrupted"
-    # TensorBoard reads the files in the order of their names, which have the second of their beginning.
-    (events,) = (path for path in (directory / "tensorboard").iterdir() if path.suffix not in (".start", ".end"))
-    events.rename(events.with_name("events.out.tfevents.0000000001"))
     last = directory / "checkpoints" / "last.ckpt"
     assert step <= read_checkpoint(last)["global_step"] <= step + 1
     train(compose_config(*overrides, f"ckpt_path={last}"), directory)

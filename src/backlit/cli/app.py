@@ -25,8 +25,8 @@ from backlit.cli.messages import print_errors
 from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
-from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error, remove_content
-from backlit.runs.run import Run
+from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
+from backlit.runs.run import Run, clear_run
 from backlit.runs.sweep_record import read_sweep
 from backlit.streams import dropping_streams
 from backlit.text import shell_path
@@ -156,15 +156,14 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra runs the other jobs and reports the failed ones at the end
-        run_dir = Path(HydraConfig.get().runtime.output_dir)
         if isinstance(error, OSError):
-            invocation.has_started = (run_dir / "run.json").exists()
+            invocation.has_started = (Path(HydraConfig.get().runtime.output_dir) / "run.json").exists()
             sys.exit(_report_disk_error(invocation, error))
         if not isinstance(error, ConfigError):
             sys.exit(1)
         # Data that only now turn out to be wrong: the run is as good as never started, unless it has saved something.
-        if invocation.plan.run is None and not any(run_dir.glob("checkpoints/*")):
-            invocation.undo.callback(remove_content, run_dir)
+        if invocation.run_dir is not None and not any(invocation.run_dir.glob("checkpoints/*")):
+            invocation.undo.callback(clear_run, invocation.run_dir)
             invocation.has_started = False
         sys.exit(print_errors(error, config_name))
 

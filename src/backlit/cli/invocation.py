@@ -29,6 +29,7 @@ class Invocation:
 
     Args:
         plan: What the arguments come to.
+        run_dir: The directory that the command has reserved for a run from its beginning; None where it has none.
         sweep_dir: The directory of the sweep that this process runs.
         parts: What the run is made of, from the check until the run starts.
         undo: Removes what the command has made on disk, if it ends before its run or its first job has started.
@@ -38,6 +39,7 @@ class Invocation:
     """
 
     plan: Plan = field(default_factory=lambda: Plan([]))
+    run_dir: Path | None = None
     sweep_dir: Path | None = None
     parts: "RunParts | None" = None
     undo: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)

@@ -188,7 +188,8 @@ def _reserve_run(config: DictConfig) -> Path:
     """
     plan = Invocation.current().plan
     if plan.run is None:
-        return _reserve(config, "run")
+        directory = Invocation.current().run_dir = _reserve(config, "run")
+        return directory
     if plan.copy_of is not None:
         copy_run(plan.copy_of, plan.run, Invocation.current().undo)
     return plan.run

@@ -68,10 +68,10 @@ def read_yaml(path: Path) -> str:
     try:
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
-                raise ValueError(f"{path} must have no aliases, got *{event.anchor}")
+                raise ValueError(f"{path} must be YAML without aliases, got *{event.anchor}")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MOST_LEVELS:
-                raise ValueError(f"{path} is nested too deeply")
+                raise ValueError(f"{path} must be YAML of at most {MOST_LEVELS} levels, and is nested too deeply")
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"{path} must be YAML, got: {first_line(error)}") from None
     return text

@@ -209,15 +209,6 @@ def remove_directories(made: list[Path]) -> None:
     remove_empty_directories(made)
 
 
-def remove_content(directory: Path) -> None:
-    """Remove what is in a directory."""
-    for path in directory.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
-
-
 def remove_empty_directories(made: list[Path]) -> None:
     """Remove directories, the last of the list first, unless somebody has put something into them."""
     for path in reversed(made):
