@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from backlit.cli.invocation import Invocation
 from backlit.cli.plan import Plan
 from backlit.cli.resume import plan_command
 from backlit.errors import ConfigError
@@ -24,8 +25,10 @@ TRAVERSED = "../../../tmp/evil"
 
 def rejected(*arguments: str) -> str:
     """Return the one line with which a command is rejected by its plan, or by the build of its config."""
-    with pytest.raises(ConfigError) as caught:
+    invocation = Invocation()
+    with invocation.as_current(), pytest.raises(ConfigError) as caught:
         plan_and_build(list(arguments))
+    invocation.unlock()
     (line,) = str(caught.value).splitlines()
     return line
 

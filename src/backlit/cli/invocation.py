@@ -47,6 +47,10 @@ class Invocation:
     locks: dict[Path, "BaseFileLock"] = field(default_factory=dict)
     has_started: bool = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a job needs that another launcher starts elsewhere: neither locks nor what is to be undone."""
+        return vars(self) | {"parts": None, "undo": contextlib.ExitStack(), "kept": [], "locks": {}}
+
     @staticmethod
     def current() -> "Invocation":
         """Return the command that this process runs; an empty one where Hydra was started by somebody else."""
@@ -76,7 +80,7 @@ class Invocation:
         for lock in self.locks.values():
             with contextlib.suppress(OSError):
                 os.unlink(lock.lock_file)  # who has opened it meanwhile finds that it is gone, and tries again
-            lock.release()
+            lock.release(force=True)  # however often this process has taken it
         self.locks.clear()
 
     def take_parts(self) -> "RunParts | None":

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backlit.cli.arguments import read_path
+from backlit.cli.invocation import Invocation
 from backlit.cli.plan import Plan
 from backlit.cli.recorded_arguments import merge_arguments, repeatable_arguments
 from backlit.distributed.rendezvous import share
@@ -71,8 +72,13 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     run, recorded = _find_run("resume", wanted, lambda found: _is_resumable(found, given))
     source = run.directory
     _reject_symlinks(source)
-    _check_resumable(run, recorded, given)
+    _check_not_running(run)
     directory, copy_of = _resume_directory(source, given)
+    if copy_of is None:
+        Invocation.current().lock(source)
+        # Another command may have resumed and completed it until now.
+        run, recorded = _find_run("resume", str(source), lambda _: True)
+    _check_resumable(run, recorded, given)
     if any((source / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
         # What it began with is in its own checkpoint.
         recorded = [argument for argument in recorded if not argument.startswith("ckpt_path=")]
@@ -112,17 +118,22 @@ def _resume_directory(source: Path, given: list[str]) -> tuple[Path, Path | None
     return Path(elsewhere[-1]), source
 
 
+def _check_not_running(run: Run) -> None:
+    """Raise `ConfigError` if a process runs a run."""
+    if run.is_running:
+        where = f"process {run.attempt.get('pid')} on {run.attempt.get('host')}"
+        shown = shell_path(run.directory)
+        raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
+
+
 def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
-    """Raise `ConfigError` if a run still runs, is completed, or may not be changed as it is asked to."""
+    """Raise `ConfigError` if a run is completed, or may not be changed as it is asked to."""
     shown = shell_path(run.directory)
     for override in split_flags(given)[1]:
         if override not in recorded and not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
             last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
             instead = f"a run of its own from these weights: {shell_word(last)}"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
-    if run.is_running:
-        where = f"process {run.attempt.get('pid')} on {run.attempt.get('host')}"
-        raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
     if run.status == "completed" and run.attempt is run.record and not given:
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
         longer = resume_command(run.directory, recorded, f"trainer.{limit}=...")
