@@ -4,10 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from backlit import __version__
 from backlit.runs.files import describe_write_error, is_disk_error
 from backlit.streams import dropping_streams
 from backlit.sweeps.entries import find_runs, sweep_entries
@@ -84,7 +84,7 @@ def _main() -> None:
     parser.add_argument(
         "--output", type=Path, help="directory for a comparison's files, by default outputs/reports/<date>_<time>"
     )
-    parser.add_argument("--version", action="version", version=f"backlit {metadata.version('backlit')}")
+    parser.add_argument("--version", action="version", version=f"backlit {__version__}")
     arguments = parser.parse_args()
     try:
         report(arguments.paths, arguments.output)

@@ -7,7 +7,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from backlit import __version__
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
 from backlit.cli.messages import print_errors
@@ -93,7 +93,7 @@ def _run_hydra(
         run_task.check = check  # type: ignore[attr-defined]
     try:
         if "--version" in sys.argv[1:]:
-            print(f"backlit {metadata.version('backlit')}")
+            print(f"backlit {__version__}")
             return 0
         try:
             invocation.plan = plan(read_arguments(sys.argv[1:], config_name))
