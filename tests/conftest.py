@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -172,3 +173,13 @@ def run_script(tmp_path: Path) -> RunCommand:
         return subprocess.run([path, *command[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=timeout)
 
     return run
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """Let this process have one GB more of memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 2**30, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_AS, before)

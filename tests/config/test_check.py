@@ -134,7 +134,7 @@ BAD = {
         "callbacks.stop.monitor must be one of train/loss, train/loss_epoch, train/acc, val/loss, val/acc"
     ),
     "output_dir=x": "output_dir must be null, got 'x': hydra.run.dir=... chooses the directory",
-    "+lr=0.01": "lr: nothing reads this key, did you mean search.lr or optimizer.lr?",
+    "+lr=0.01": "lr: nothing reads this key, did you mean optimizer.lr?",
     "+max_epochs=3": "max_epochs: nothing reads this key, did you mean trainer.max_epochs?",
     "data.mean=${x}": "data.mean: Interpolation key 'x' not found",
     "packages=mine": "packages must be a list, got mine: packages=[mine]",

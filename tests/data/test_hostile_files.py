@@ -3,11 +3,9 @@
 import gzip
 import io
 import os
-import resource
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -18,15 +16,7 @@ from backlit.data.input_files import find_files
 from backlit.data.readers import Reader
 from backlit.errors import ConfigError
 
-
-@pytest.fixture(autouse=True)
-def little_memory() -> Iterator[None]:
-    """Let this process have one GB more of memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 2**30, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+pytestmark = pytest.mark.usefixtures("little_memory")
 
 
 def idx(*shape: int) -> bytes:

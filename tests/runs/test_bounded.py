@@ -1,9 +1,8 @@
 """Files of a stranger's run directory: no waiting for a pipe, no memory without bounds, one line."""
 
 import os
-import resource
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,6 @@ from backlit.runs.run import Run, flat_config, read_rows
 from backlit.runs.sweep_record import read_sweep
 
 LAUGHS = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
-
-
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """Let this process have one GB more of memory."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + 2**30, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def make_directory(path: Path) -> None:

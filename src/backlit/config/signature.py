@@ -1,12 +1,12 @@
 """Checks of the nodes of a config against the signature of what each of them builds."""
 
-import difflib
 import inspect
 import pkgutil
 from collections.abc import Iterator
 from typing import Any
 
 from backlit.arguments import annotations_of, find_problem, takes_objects
+from backlit.config.hints import nearest
 from backlit.config.known_arguments import GIVEN, KINDS, known_ranges
 from backlit.text import first_line
 
@@ -51,8 +51,8 @@ def check_signature(path: str, node: dict[str, Any]) -> Iterator[str]:
             yield f"{path}.{key} is set by backlit itself and must not be given: {instead}"
         elif key not in parameters:
             if not takes_any:
-                close = difflib.get_close_matches(str(key), parameters, n=1)
-                hint = f", did you mean {close[0]}?" if close else ""
+                close = nearest(str(key), list(parameters))
+                hint = f", did you mean {close}?" if close else ""
                 yield f"{path}.{key}: {target.__name__} has no such argument{hint}"
         elif key in hints and not (key in taking_objects and _has_node(value)):
             is_finite = is_own or key in ranges

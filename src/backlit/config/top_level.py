@@ -1,6 +1,5 @@
 """The keys at the top of each command's config: their types and ranges, and what reads a key that is not among them."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
@@ -10,7 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.arguments import Count, PositiveInt, Seed, Text, find_problem
+from backlit.config.hints import nearest, same_name_keys
 from backlit.errors import ConfigError
+from backlit.text import flatten
 
 TRAIN: dict[str, Any] = {
     "task_name": Text,
@@ -89,8 +90,7 @@ def check_unread(cfg: DictConfig, known: Iterable[str]) -> Iterator[str]:
 
 def _nearest(key: str, cfg: DictConfig, known: Iterable[str]) -> str:
     """Return the question whether a key is meant that ends like this one: ``optimizer.lr`` for ``lr``."""
-    nodes = {str(group): cfg[group] for group in cfg if OmegaConf.is_dict(cfg._get_node(group))}
-    paths = [f"{group}.{name}" for group, node in nodes.items() for name in node or ()]
-    same = [path for path in paths if path.rpartition(".")[2] == key]
-    close = same or difflib.get_close_matches(key, [*known, *paths], n=1)
+    plain: Any = OmegaConf.to_container(cfg, resolve=False)
+    keys = [*known, *(path for path in flatten(plain, ".") if path.split(".")[0] != key)]
+    close = same_name_keys(key, keys) or [one for one in [nearest(key, keys)] if one]
     return f", did you mean {' or '.join(close)}?" if close else ""
