@@ -45,7 +45,7 @@ def calibration_interval(probabilities: Tensor, targets: Tensor, bins: int) -> t
     - it is above the true one by most if the true values of the bins are the least that they may be, three standard
       deviations below the measured ones or 0; how much is drawn from torch's global generator: the lower end.
 
-    So the interval is too wide rather than too narrow: it covers the true value in 96 to 100 % of simulated cases.
+    So the interval is too wide rather than too narrow: it covers the true value in 95 to 100 % of simulated cases.
 
     Args:
         probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
