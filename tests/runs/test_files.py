@@ -1,6 +1,7 @@
 """Files that are whole or not there; directories and locks that only one process has."""
 
 import errno
+import fcntl
 import json
 import os
 import signal
@@ -80,6 +81,17 @@ def test_a_locked_directory_is_reported(tmp_path: Path) -> None:
     assert not is_locked(tmp_path)
     with pytest.raises(ConfigError, match=r"cannot be written: .*; to resume elsewhere: resume="):
         lock_directory(Path("/proc/nothing"))
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_a_disk_without_locks_can_be_used(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock_directory(tmp_path).release()
+    assert not is_locked(tmp_path)
 
 
 @pytest.mark.parametrize(("error", "is_disk"), [(errno.ENOSPC, True), (errno.EFBIG, True), (errno.ENOENT, False)])

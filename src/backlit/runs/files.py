@@ -97,6 +97,8 @@ def _remove_abandoned(directory: Path) -> None:
 
 # The file whose lock shows that a process runs what is in its directory.
 _LOCK = ".lock"
+# The answers of a file system that has no locks: some network disks.
+_LOCKLESS_ERRNOS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 # `is_locked` takes the lock for a moment; whoever runs at that moment waits.
 _LOCK_TIMEOUT_S = 0.5
 # The system's answers for a full disk, a quota, a read-only or a lost one.
@@ -219,7 +221,7 @@ def remove_empty_directories(made: list[Path]) -> None:
 def lock_directory(directory: Path) -> "BaseFileLock":
     """Keep other processes from running what is in a directory until the lock is released or this process ends.
 
-    A process that has the lock gets it again; each release undoes one call.
+    A process that has the lock gets it again; each release undoes one call. A disk without locks keeps nobody out.
 
     Raises:
         ConfigError: If another process has it, or if it cannot be written.
@@ -232,6 +234,8 @@ def lock_directory(directory: Path) -> "BaseFileLock":
     except Timeout:
         raise ConfigError([f"{directory} is being run by another process; wait for it, or end it"]) from None
     except OSError as error:
+        if error.errno in _LOCKLESS_ERRNOS:
+            return lock  # nobody is kept out
         elsewhere = (
             f"to resume elsewhere: {shell_word(path_override('resume', directory))} hydra.run.dir=/another/disk/run"
         )
