@@ -14,7 +14,7 @@ from backlit.errors import ConfigError
 from backlit.text import flatten
 
 TRAIN: dict[str, Any] = {
-    "task_name": Text,
+    "task_name": str,  # what names are allowed: `check.py`
     "tags": list[str | int | float | bool],
     "seed": Seed,
     "train": bool,

@@ -101,9 +101,12 @@ def check_batches(config: Mapping[str, Any], datamodule: Any, sizes: tuple[int, 
         "val": "overfit_batches" if overfits else "limit_val_batches",
         "test": "limit_test_batches",
     }
+    reported = set()
     for stage, flag in of_stage.items():
         limit, count = flags[flag], counts[stage]
-        if isinstance(limit, float) and limit > 0 and count and int(count * limit) == 0:
+        leaves_none = isinstance(limit, float) and limit > 0 and count and int(count * limit) == 0
+        if leaves_none and flag not in reported:
+            reported.add(flag)
             yield f"trainer.{flag} must come to a batch of {count} ({stage}), got {limit}"
     limit, train = flags[of_stage["train"]], counts["train"]
     if limit is not None:
