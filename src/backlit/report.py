@@ -30,8 +30,8 @@ def report(paths: Sequence[Path], output: Path | None = None) -> None:
     for path in paths:
         if not path.is_dir():
             reason = "is a file" if path.exists() else "does not exist"
-            named = Path(str(path).partition("=")[2])
-            hint = f": backlit-report {shell_path(named if named.is_dir() else Path('outputs'))}"
+            named = str(path).partition("=")[2]
+            hint = f": backlit-report {shell_path(Path(named if named and Path(named).is_dir() else 'outputs'))}"
             raise ValueError(f"PATH must be a directory, got {path}, which {reason}{hint}")
     if len(paths) == 1 and output is None and _is_sweep(paths[0]):
         entries, problems = sweep_entries(paths[0])

@@ -179,7 +179,9 @@ def test_all_processes_save_and_end_when_one_gets_a_signal(which: str, number: s
     assert not processes_by_arguments(str(directory))
     assert read_record(directory)["status"] == "interrupted"
     step = read_checkpoint(directory / "checkpoints" / "last.ckpt")["global_step"]
-    assert output == f"interrupted at step {step}; the run directory is {directory}\n"
+    interrupted, resume = output.splitlines()
+    assert interrupted == f"interrupted at step {step}; the run directory is run"
+    assert resume.split() == ["resume", "backlit-train", "resume=run"]
 
 
 @pytest.mark.soak

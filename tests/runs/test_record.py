@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from backlit.runs.record import RunRecord, finish_record
-from tests.helpers.runs import read_record
+from tests.helpers.runs import change_record, read_record
 
 
 @pytest.mark.parametrize(
@@ -83,3 +83,15 @@ def test_a_completed_run_stays_completed_until_its_extension_is(tmp_path: Path) 
     assert "extension" not in record
     assert record["overrides"] == ["trainer.max_epochs=9"]
     assert [attempt["status"] for attempt in record["attempts"]] == ["completed", "failed", "failed"]
+
+
+def test_the_duration_of_a_run_that_could_not_record_its_end_has_its_earlier_attempts(tmp_path: Path) -> None:
+    begin(tmp_path).end("failed", "no")
+    change_record(tmp_path, duration_s=600.0)
+    begin(tmp_path)
+    assert finish_record(tmp_path, "failed", "killed", [])
+    assert read_record(tmp_path)["duration_s"] >= 600
+    begin(tmp_path).end("completed")
+    record = read_record(tmp_path)
+    assert record["duration_s"] >= 600
+    assert all(attempt["duration_s"] >= 0 for attempt in record["attempts"])

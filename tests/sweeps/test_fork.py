@@ -19,6 +19,21 @@ def test_the_error_of_a_child_is_raised() -> None:
         run_in_child(fail)()
 
 
+class OwnError(Exception):
+    """An error that pickle cannot make again: its text alone is remembered."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(f"{what}: {why}")
+
+
+def test_the_error_of_a_child_may_be_of_a_class_of_the_users() -> None:
+    def fail() -> None:
+        raise OwnError("bad", "no reason")
+
+    with pytest.raises(RuntimeError, match=r"^OwnError: bad: no reason$"):
+        run_in_child(fail)()
+
+
 def test_a_child_that_dies_is_reported() -> None:
     with pytest.raises(RuntimeError, match=r"^the process that checks the jobs ended with exit code 7$"):
         run_in_child(lambda: os._exit(7))()

@@ -60,6 +60,10 @@ def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
             is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
             damaged = "a packed part" if is_packed else archive.testzip()
         content = None if damaged else torch.load(path, map_location=map_location, weights_only=True)
+    except MemoryError:
+        raise
+    except OSError as error:  # a disk that fails is no damaged file
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
     except Exception:  # whatever a file that is no checkpoint makes zipfile and torch raise
         content, damaged = None, "its end"
     if damaged:

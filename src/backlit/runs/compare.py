@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backlit.runs.files import write_json
-from backlit.runs.run import Run, flat_config, read_rows
+from backlit.runs.run import NO_SETTINGS, Run, flat_config, read_rows
 from backlit.text import printable, shell_path
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def find_circumstances(original: Path, rerun: Path) -> list[str]:
         found.append("uncommitted changes (uncommitted.diff)")
     config, new_config = flat_config(original), flat_config(rerun)
     for key in sorted(config.keys() | new_config.keys()):
-        if config.get(key) != new_config.get(key) and key not in ("ckpt_path", "packages"):
+        if config.get(key) != new_config.get(key) and key not in NO_SETTINGS:
             found.append(f"{key}={config.get(key)} → {new_config.get(key)}")
     return [printable(line) for line in found]
 

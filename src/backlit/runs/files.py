@@ -72,12 +72,10 @@ def _create_temporary(path: Path) -> tuple[Path, int]:
 
 
 def _lock(descriptor: int) -> bool:
-    """Lock a file if nobody else has locked it; return whether it is locked (some systems and disks cannot)."""
+    """Lock a file if nobody else has locked it; return whether it is locked (some disks cannot)."""
     try:
-        import fcntl
-
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (OSError, ImportError):
+    except OSError:
         return False
     return True
 

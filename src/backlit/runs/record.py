@@ -179,6 +179,8 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
         return False
     ended = now()
     duration = datetime.fromisoformat(ended) - datetime.fromisoformat(attempt.get("started") or ended)
-    attempt |= {"status": status, "ended": ended, "duration_s": duration.total_seconds(), "error": error}
+    earlier_s = sum(one.get("duration_s") or 0 for one in attempt.get("attempts", []))
+    total_s = round(earlier_s + duration.total_seconds(), 3)
+    attempt |= {"status": status, "ended": ended, "duration_s": total_s, "error": error}
     write_json(path, content)
     return True

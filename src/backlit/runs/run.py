@@ -18,6 +18,8 @@ from backlit.runs.files import is_locked
 from backlit.runs.read_record import read_metrics, read_record
 from backlit.text import first_line, flatten
 
+# Keys of a config that say how a command came to a run, not how the run has learned.
+NO_SETTINGS = ("ckpt_path", "packages")
 RUN_FILES = ("run.json", "metrics.csv", "metrics.json", "weights.pth")
 
 

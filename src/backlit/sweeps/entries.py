@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backlit.runs.run import Run, flat_config
+from backlit.runs.run import NO_SETTINGS, Run, flat_config
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import printable, shorten_numbers
 
@@ -140,7 +140,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
             problems.append(printable(f"{directory / 'run.json'} must be a file, but does not exist"))
             continue
         entries.append(Entry(printable(str(directory.relative_to(common))), directory, run))
-        configs.append(config)
+        configs.append({key: value for key, value in config.items() if key not in NO_SETTINGS})
     for entry, settings in zip(entries, differing_settings(configs), strict=True):
         entry.settings = settings
     return entries, problems

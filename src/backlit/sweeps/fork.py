@@ -45,6 +45,10 @@ def run_in_child(function: Callable[[], Any]) -> Callable[[], Any]:
         try:
             return True, function()
         except Exception as error:
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:  # an exception with arguments of its own
+                return False, RuntimeError(f"{type(error).__name__}: {error}")
             return False, error
 
     receiver, sender = multiprocessing.Pipe(duplex=False)

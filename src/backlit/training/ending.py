@@ -58,9 +58,12 @@ def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseEx
         _end(parts, record, "interrupted" if signal else "failed", signal or _describe(error))
         if signal:
             step = f" at step {parts.trainer.global_step}" if parts.trainer.global_step else ""
-            log.warning("interrupted%s; the run directory is %s", step, parts.run_dir)
+            log.warning("interrupted%s; the run directory is %s", step, shell_path(parts.run_dir))
+            if parts.last is not None and record.content["arguments"] is not None:
+                log.warning("  resume    %s", resume_command(parts.run_dir, record.content["arguments"]))
         elif not isinstance(error, ConfigError):  # which the command reports
-            log.error("failed: %s; the traceback is in %s", error, parts.run_dir / "train.log", exc_info=error)
+            written = shell_path(parts.run_dir / "train.log")
+            log.error("failed: %s; the traceback is in %s", error, written, exc_info=error)
     elif not signal:
         log.error("process %d failed: %s", parts.trainer.global_rank, error, exc_info=error)
     if signal:
