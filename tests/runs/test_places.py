@@ -29,6 +29,13 @@ ELSEWHERE = [
     "simplecache::file://x",
     "C:/x",
     "a\nb",
+    "{step:c}x",
+    "{epoch:/>3}x",
+    "{epoch:.>3}/x",
+    "{/x}",
+    "a/{..}/{x!s}",
+    "{x.__class__}",
+    "{",
 ]
 
 
@@ -52,6 +59,7 @@ def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -
     assert list(outside_places({key: ["a", None, 3]}, "x", None)) == [(f"x.{key}", "a")]
     assert not list(outside_places({key: "run/notes.txt"}, "x", Path("run")))
     assert list(outside_places({key: "run/notes.txt"}, "x", None))
+    assert list(outside_places({key: "run/{step:c}x"}, "x", Path("run")))
 
 
 @pytest.mark.parametrize(
@@ -62,6 +70,7 @@ def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -
         ("trainer.precision", "bf16-mixed"),
         ("task_name", "points"),
         ("x.filename", "{epoch}-{step}"),
+        ("x.filename", "{epoch:02d}_{val/loss:.3f}-{val/acc@5:.2f}"),
         ("trainer.max_time", "00:12:00:00"),
         ("search.lr", "tag(log, interval(1e-4, 1e-1))"),
         ("data.data_dir", "data"),

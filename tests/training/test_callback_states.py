@@ -90,6 +90,8 @@ def test_the_files_of_a_copied_run_are_those_of_the_copy(tmp_path: Path) -> None
         "{run}/../victim",
         "../victim",
         "..",
+        "/{victim}/file",
+        "{run}/{victim}/file",
         "{run}",
         "{run}/",
         "{run}/link",

@@ -15,6 +15,9 @@ from hydra.errors import HydraException
 
 # An absolute path, a home directory, a step upwards, a URL, or what no path needs.
 _PLACE = re.compile(r"[/~]|(.*/)?\.\.(/|$)|[^/]*:/|.*(::|[\\$\x00-\x1f])", re.DOTALL)
+# What a file name may have in braces, as in `{epoch:02d}-{val/loss:.2f}`. Other formats write any character: at step 47
+# `{step:c}` is a slash.
+_FORMAT = re.compile(r"\{(\w[\w/@-]*)(:0?\d*(\.\d+)?[defg]?)?\}")
 # A key whose value is a path, of whatever form: `notes.txt` is one in the working directory.
 _WORDS = {"directory", "file", "folder", "root", "uri", "url", "location", "storage", "database", "args"}
 # Tags are shown, and never opened; the task's name is checked on its own; what is downloaded to the default directory
@@ -65,12 +68,13 @@ def iter_texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
 def _is_place(key: str, text: str) -> bool:
     words = key.lower().split(".")[-1].split("_")  # `_args_` has the word `args`
     names_path = any(word.endswith(("dir", "path", "dirs", "paths")) or word in _WORDS for word in words)
-    return names_path or _PLACE.match(text) is not None  # an empty path is the working directory
+    text = _FORMAT.sub(r"\1", text)  # Lightning puts the name itself into the text, too
+    return names_path or "{" in text or _PLACE.match(text) is not None  # an empty path is the working directory
 
 
 def _is_inside(text: str, directory: Path | None) -> bool:
     is_url = re.match(r"[^/]*:/|.*::", text, re.DOTALL) is not None
-    if directory is None or text.startswith("~") or is_url:
+    if directory is None or text.startswith("~") or is_url or "{" in _FORMAT.sub("", text):
         return False
     try:
         return Path(text).resolve().is_relative_to(directory.resolve())

@@ -90,8 +90,8 @@ def _own_file(path: Any, recorded: Any, directory: str | os.PathLike[str]) -> st
     """
     if not isinstance(path, str):
         return ""
-    is_below = isinstance(recorded, str) and path.startswith(f"{recorded}{os.sep}")
-    name = path[len(str(recorded)) + 1 :] if is_below else PurePath(path).name
+    is_own = isinstance(recorded, str) and path.startswith(f"{recorded}{os.sep}")
+    name = path[len(str(recorded)) + 1 :] if is_own else PurePath(path).name
     file = Path(directory, name)
-    is_here = file.is_file() and file.resolve() == Path(directory).resolve() / name
-    return str(file) if is_here else ""
+    is_below = file.is_file() and not PurePath(name).is_absolute()
+    return str(file) if is_below and file.resolve() == Path(directory).resolve() / name else ""
