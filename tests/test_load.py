@@ -123,6 +123,15 @@ def test_weights_that_do_not_fit_the_config_are_rejected_by_name(points_run: Pat
         load_run(points_run)
 
 
+def test_weights_that_diverged_are_rejected_by_name(points_run: Path) -> None:
+    path = points_run / "checkpoints" / "best.ckpt"
+    content = torch.load(path, weights_only=True)
+    content["state_dict"]["net.fc2.bias"] *= torch.nan
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"best.ckpt must have finite weights, but net.fc2.bias has nan or infinity"):
+        load_run(points_run)
+
+
 def test_a_file_of_another_program_is_rejected(points_run: Path) -> None:
     torch.save({"epoch": 3}, points_run / "checkpoints" / "best.ckpt")
     with pytest.raises(ValueError, match="must be a checkpoint with a state_dict, but is another program's file"):
@@ -140,6 +149,20 @@ def test_a_config_that_cannot_be_read_is_rejected(text: str, reason: str, points
 def test_an_argument_that_the_class_does_not_have_is_reported(name: str, points_run: Path) -> None:
     change_config(points_run, **{name: {"nonsense": 3}})
     with pytest.raises(ValueError, match=rf"^{name} of the run's config cannot be built: .*__init__.*'nonsense'$"):
+        load_run(points_run)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        ({"_partial_": True}, "must be a LightningModule, got "),
+        ({"_partial_": 3}, "cannot be built: "),
+        ({"_recursive_": "x"}, "cannot be built: "),
+    ],
+)
+def test_a_key_of_hydras_own_is_no_way_around(node: dict[str, object], message: str, points_run: Path) -> None:
+    change_config(points_run, model=node)
+    with pytest.raises(ValueError, match=rf"^model of the run's config {message}"):
         load_run(points_run)
 
 

@@ -232,14 +232,19 @@ def test_unreadable_images_are_reported_and_skipped(
 ) -> None:
     (digit_files / "000.png").write_text("no image")
     (digit_files / "001.png").write_bytes((digit_files / "001.png").read_bytes()[:100])
-    done = call_command("backlit-predict", f"run={mnist_run}", "input=digits", "output=out.csv")
+    with (digit_files / "002.png").open("wb") as file:  # more images than there are numbers
+        header = {"descr": "|u1", "fortran_order": False, "shape": (2**32, 2**32, 28, 28)}
+        numpy.lib.format.write_array_header_1_0(file, header)
+    (digit_files / "002.png").rename("002.npy")
+    done = call_command("backlit-predict", f"run={mnist_run}", "input=[digits,002.npy]", "output=out.csv")
     assert done.returncode == 1
-    lines = done.stderr.splitlines()
+    *lines, array = done.stderr.splitlines()
+    assert array.startswith("error: 002.npy cannot be read: ")
     assert lines[0] == "error: digits/000.png cannot be read: it is no image"
     assert lines[1].startswith("error: digits/001.png cannot be read: ")
     assert len(lines) == 2
-    assert [row["source"] for row in read(Path("out.csv"))] == [f"digits/{index:03}.png" for index in range(2, COUNT)]
-    assert "and 178 more" in done.stdout
+    assert [row["source"] for row in read(Path("out.csv"))] == [f"digits/{index:03}.png" for index in range(3, COUNT)]
+    assert "and 177 more" in done.stdout
     assert "written   out.csv, out.png" in done.stdout
 
 

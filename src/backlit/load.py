@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.config.trust import packages_problem, trusted_node
+from backlit.config.trust import KINDS, packages_problem, trusted_node
 from backlit.errors import ConfigError
 from backlit.runs.bounded import read_yaml
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
@@ -76,6 +76,8 @@ def load_run(
     state = read_checkpoint(file)["state_dict"]
     if problem := find_mismatch(model, state):
         raise ValueError(f"{file} must fit the run's config: {problem}")
+    if broken := next((name for name, _ in model.named_parameters() if not state[name].isfinite().all()), None):
+        raise ValueError(f"{file} must have finite weights, but {broken} has nan or infinity: the training diverged")
     dtype = next((value.dtype for value in state.values() if value.is_floating_point()), torch.float32)
     # Not `to`: it would also convert the states of torchmetrics, whose last digits would differ then.
     if convert := {torch.float64: model.double, torch.float16: model.half, torch.bfloat16: model.bfloat16}.get(dtype):
@@ -89,14 +91,17 @@ def _build(name: str, node: dict[str, Any], **arguments: Any) -> Any:
     """Return the object that a node describes.
 
     Raises:
-        ValueError: If its constructor rejects the arguments.
+        ValueError: If its constructor rejects the arguments, or if it is not what is needed.
     """
     try:
-        return instantiate(node, _convert_="all", **arguments)
-    except InstantiationException as error:
+        built = instantiate(node, _convert_="all", **arguments)
+    except (InstantiationException, TypeError) as error:  # Hydra's, for its own keys with other types
         raise ValueError(
             f"{name} of the run's config cannot be built: {first_line(error.__cause__ or error)}"
         ) from error
+    if not isinstance(built, KINDS[name]):
+        raise ValueError(f"{name} of the run's config must be a {KINDS[name].__name__}, got {type(built).__name__}")
+    return built
 
 
 def load_named(cfg: DictConfig) -> LoadedRun:

@@ -63,7 +63,7 @@ BAD = {
     "data.device_resident=maybe": "data.device_resident must be one of auto or bool, got 'maybe'",
     "data.device_resident=true data.num_workers=1": "data.device_resident must be false or auto with num_workers > 0",
     "task_name=null": "task_name must be str, got None",
-    "task_name=''": "task_name must be not empty, got ''",
+    "task_name=''": "task_name must be the name of a directory below outputs/",
     "trainer.accumulate_grad_batches=-1": "trainer.accumulate_grad_batches must be >= 1, got -1",
     "scheduler=step scheduler.gamma=-1": "scheduler.gamma must be > 0 and <= 1, got -1",
     "scheduler=cosine scheduler.min_lr=-1": "scheduler.min_lr must be >= 0 and finite, got -1",

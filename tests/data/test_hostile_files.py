@@ -149,7 +149,7 @@ def test_a_directory_has_files_only() -> None:
     with pytest.raises(ConfigError, match=r"got \., which has no images"):
         find_files(["."])
     for name in ("pipe.png", "link.png", "/dev/zero"):
-        with pytest.raises(ConfigError, match="does not exist and matches nothing"):
+        with pytest.raises(ConfigError, match="which is a pipe or a device; to read standard input: input=-"):
             find_files([name])
 
 

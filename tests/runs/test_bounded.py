@@ -100,7 +100,10 @@ def test_a_record_of_absurd_size_is_one_line(content: str, reason: str, little_m
         ("[" * 10**5, "is nested too deeply"),
         ("a: " + "{b: " * 60 + "1" + "}" * 60, "is nested too deeply"),
         ("".join(f"{' ' * n}a:\n" for n in range(200)), "is nested too deeply"),
-        ("a: " + "9" * 10**5, "Exceeds the limit"),
+        ("a: " + "9" * 10**5, "must be YAML with values of at most 10,000 characters"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: " + "59:" * 10**5 + "1", "must be YAML with values of at most 10,000 characters"),
+        ("a: " + "59:" * 3000 + "1", "Exceeds the limit"),
         ("#" * 2**21, "must be at most 1 MB, and is larger"),
     ],
 )

@@ -201,3 +201,22 @@ def test_the_first_difference_of_weights_is_named() -> None:
     assert find_mismatch(model, one_more) == "the checkpoint has net.fc9.bias, which the model does not have"
     other = state | {"net.fc1.bias": torch.zeros(5)}
     assert find_mismatch(model, other) == "net.fc1.bias has shape (3,) in the model, (5,) in the checkpoint"
+    assert find_mismatch(model, {name: value.double() for name, value in state.items()}) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "there"),
+    [
+        (torch.zeros(3, dtype=torch.complex64), "torch.complex64, torch.strided"),
+        (torch.zeros(3, dtype=torch.int64), "torch.int64, torch.strided"),
+        (torch.zeros(3).to_sparse(), "torch.float32, torch.sparse_coo"),
+        (torch.zeros(3, device="meta"), "torch.float32, torch.strided"),
+    ],
+)
+def test_weights_of_another_kind_are_named(value: torch.Tensor, there: str) -> None:
+    model = BinaryClassifier(hidden_sizes=[3])
+    state = model.state_dict() | {"net.fc1.bias": value}
+    expected = f"net.fc1.bias is torch.float32 in the model, {there}, in the checkpoint"
+    assert find_mismatch(model, state) == expected
+    no_tensor = model.state_dict() | {"net.fc1.bias": [0.0, 0.0, 0.0]}
+    assert find_mismatch(model, no_tensor) == "net.fc1.bias is a tensor in the model, and none in the checkpoint"

@@ -2,6 +2,8 @@
 
 import math
 import os
+import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,18 @@ def test_a_run_that_no_process_has_locked_does_not_run(status: str, tmp_path: Pa
     with FileLock(tmp_path / ".lock"):
         assert run.status == status
         assert run.is_running == (status == "running")
+
+
+def test_a_process_that_has_ended_is_not_named_as_the_one_that_runs(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid, host, runner in [
+        (ended.pid, platform.node(), "another process"),
+        (os.getpid(), platform.node(), f"process {os.getpid()} on {platform.node()}"),
+        (1, platform.node(), f"process 1 on {platform.node()}"),
+        (ended.pid, "elsewhere", f"process {ended.pid} on elsewhere"),
+    ]:
+        assert Run(tmp_path, {"status": "running", "pid": pid, "host": host}).runner == runner
 
 
 def test_a_completed_run_that_is_trained_longer_stays_completed(tmp_path: Path) -> None:

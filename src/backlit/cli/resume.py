@@ -128,9 +128,8 @@ def _resume_directory(source: Path, given: list[str]) -> tuple[Path, Path | None
 def _check_not_running(run: Run) -> None:
     """Raise `ConfigError` if a process runs a run."""
     if run.is_running:
-        where = f"process {run.attempt.get('pid')} on {run.attempt.get('host')}"
         shown = shell_path(run.directory)
-        raise ConfigError([f"resume must be a run that has ended, got {shown}: {where} runs it"])
+        raise ConfigError([f"resume must be a run that has ended, got {shown}: {run.runner} runs it"])
 
 
 def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:

@@ -135,16 +135,8 @@ def check_built(
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
     if model is not None and checkpoint is not None:
-        resumes = config["train"] and checkpoint.steps_in(Path(config["output_dir"])) is not None
-        yield from _check_checkpoint(checkpoint, model, resumes=resumes)
-
-
-def _check_checkpoint(checkpoint: Checkpoint, model: LightningModule, *, resumes: bool) -> Iterator[str]:
-    """Yield a line if a checkpoint is not of this model, or has not all that a run resumes from."""
-    if resumes and not {"global_step", "loops", "optimizer_states"} <= checkpoint.content.keys():
-        yield f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}, which has weights alone"
-    elif problem := find_mismatch(model, checkpoint.content["state_dict"]):
-        yield f"ckpt_path must fit the model: {problem} ({checkpoint.path})"
+        problem = find_mismatch(model, checkpoint.content["state_dict"])
+        yield from [f"ckpt_path must fit the model: {problem} ({checkpoint.path})"] if problem else []
 
 
 def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_extension: bool) -> Iterator[str]:
@@ -155,8 +147,6 @@ def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_e
         checkpoint: What the checkpoint holds.
         is_extension: Whether the run is completed, so that something must be left to train.
     """
-    if "loops" not in checkpoint:
-        return  # `check_built` reports that it has weights alone
     try:
         epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
         limits = (

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
 
-_KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
+KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # Other loggers send to a server, or write into the working directory.
 _LOCAL_LOGGERS = (CSVLogger, TensorBoardLogger)
 _PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer)
@@ -47,7 +47,7 @@ def trusted_node(config: DictConfig, name: str, packages: Sequence[str]) -> dict
     node = plain_node(config, name)
     if problem := next(untrusted_targets(node, name, packages), None):
         raise ValueError(problem)
-    kind = _KINDS[name]
+    kind = KINDS[name]
     cls = pkgutil.resolve_name(node["_target_"])
     if isinstance(cls, type) and not issubclass(cls, kind):
         raise ValueError(f"{name}._target_ must be a {kind.__name__}, got {node['_target_']}")

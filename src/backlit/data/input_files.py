@@ -7,6 +7,9 @@ from collections.abc import Iterable
 from backlit.data.images import image_suffixes
 from backlit.errors import ConfigError
 
+# Standard input is kept in memory; MNIST as 64-bit floats takes a fifth of it.
+MOST_STDIN_BYTES = 2 * 2**30
+
 
 def find_files(names: Iterable[str]) -> list[str]:
     """Return files, sorted for each name: the file itself, a directory's images, or a pattern's matches.
@@ -26,6 +29,8 @@ def find_files(names: Iterable[str]) -> list[str]:
             found = sorted(file for file in glob.iglob(name, recursive=True) if os.path.isfile(file))
         if not found:
             what = "has no images" if os.path.isdir(name) else "does not exist and matches nothing"
+            if os.path.exists(name) and not os.path.isdir(name):
+                what = "is a pipe or a device; to read standard input: input=-"
             raise ConfigError([f"input must be files, a directory of images, or -, got {name}, which {what}"])
         files += found
     return files
@@ -37,6 +42,13 @@ def printable_name(file: str) -> str:
 
 
 def read_stdin() -> bytes:
-    """Return what is left of standard input."""
+    """Return what is left of standard input.
+
+    Raises:
+        ConfigError: If that are more than `MOST_STDIN_BYTES`.
+    """
     with open(0, "rb", closefd=False) as stream:
-        return stream.read()
+        content = stream.read(MOST_STDIN_BYTES + 1)
+    if len(content) > MOST_STDIN_BYTES:
+        raise ConfigError([f"standard input must be at most {MOST_STDIN_BYTES / 2**30:g} GB, and is more"])
+    return content

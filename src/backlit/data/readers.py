@@ -116,7 +116,8 @@ class Reader:
             magic = stream.read(2)
             stream.seek(0)
             if magic == b"\x93N":
-                array = numpy.load(stream) if file == "-" else numpy.load(file, mmap_mode="r")
+                with numpy.errstate(over="raise"):  # a shape of absurd size
+                    array = numpy.load(stream) if file == "-" else numpy.load(file, mmap_mode="r")
                 for start in range(0, len(array), self.batch_size):
                     yield self._part(file, start, array[start : start + self.batch_size])
                 return

@@ -84,6 +84,8 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
         trainer.test(run.model, datamodule, verbose=False)
     except MisconfigurationException as error:  # a fraction of the batches that comes to none
         raise ConfigError([f"trainer.limit_test_batches: {first_line(error)}"]) from None
+    except FloatingPointError as error:
+        raise ConfigError([str(error)]) from None
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     details, figures = _examine(cfg, run, datamodule, trainer)
     found = {"run": str(run.directory), "checkpoint": str(run.checkpoint), "metrics": metrics, **details}

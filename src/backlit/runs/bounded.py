@@ -12,7 +12,7 @@ from backlit.text import first_line
 
 # Far more than any run writes: records and configs; curves.
 MOST_BYTES, MOST_CURVE_BYTES = 16 * 2**20, 256 * 2**20
-MOST_CONFIG_BYTES, MOST_LEVELS = 2**20, 50
+MOST_CONFIG_BYTES, MOST_LEVELS, MOST_LETTERS = 2**20, 50, 10_000
 
 
 def read_text(path: Path, most_bytes: int = MOST_BYTES) -> str:
@@ -57,7 +57,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_yaml(path: Path) -> str:
-    """Return the text of a YAML file whose content is of the size of its text: it has no aliases, and little depth.
+    """Return the text of a YAML file that is read in the time and memory of its size.
+
+    It has no aliases, little depth, and no number that takes long to convert.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -69,6 +71,8 @@ def read_yaml(path: Path) -> str:
         for event in yaml.parse(text, Loader=loader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError(f"{path} must be YAML without aliases, got *{event.anchor}")
+            if isinstance(event, yaml.ScalarEvent) and len(event.value) > MOST_LETTERS:
+                raise ValueError(f"{path} must be YAML with values of at most {MOST_LETTERS:,} characters")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MOST_LEVELS:
                 raise ValueError(f"{path} must be YAML of at most {MOST_LEVELS} levels, and is nested too deeply")

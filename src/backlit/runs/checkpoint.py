@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
 
 from backlit.runs.files import atomic_write
 
@@ -38,10 +39,9 @@ class Checkpoint:
         """
         return cls(path, read_checkpoint(path))
 
-    def steps_in(self, run_dir: Path) -> int | None:
-        """Return the optimizer steps that the run in a directory has taken; None if the checkpoint is another run's."""
-        is_own = self.path.parent.resolve() == (run_dir / "checkpoints").resolve()
-        return self.content.get("global_step", 0) if is_own else None
+    def is_of(self, run_dir: Path) -> bool:
+        """Return whether the run in a directory has written it."""
+        return self.path.parent.resolve() == (run_dir / "checkpoints").resolve()
 
 
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
@@ -106,16 +106,28 @@ def net_weights(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | None:
-    """Return the first difference in names and shapes between a model and weights; None if they fit."""
+    """Return the first difference in names, shapes and kinds between a model and weights; None if they fit."""
     own = model.state_dict()
     for name, value in own.items():
         if name not in state:
             return f"the model has {name}, which the checkpoint does not have"
-        if getattr(state[name], "shape", None) != value.shape:
-            there = tuple(getattr(state[name], "shape", ()))
-            return f"{name} has shape {tuple(value.shape)} in the model, {there} in the checkpoint"
+        if not isinstance(value, Tensor):  # a state of its own kind, which the model knows
+            continue
+        there = state[name]
+        if not isinstance(there, Tensor):
+            return f"{name} is a tensor in the model, and none in the checkpoint"
+        if there.shape != value.shape:
+            return f"{name} has shape {tuple(value.shape)} in the model, {tuple(there.shape)} in the checkpoint"
+        if _kind(there) != _kind(value):
+            return f"{name} is {value.dtype} in the model, {there.dtype}, {there.layout}, in the checkpoint"
     more = next((name for name in state if name not in own), None)
     return f"the checkpoint has {more}, which the model does not have" if more is not None else None
+
+
+def _kind(tensor: Tensor) -> tuple[Any, ...]:
+    """Return what weights have in common with those that can be copied into them; floats of any precision can."""
+    kind = "float" if tensor.is_floating_point() else tensor.dtype
+    return kind, tensor.layout, tensor.is_meta
 
 
 class SafeCheckpointIO(TorchCheckpointIO):

@@ -4,6 +4,8 @@ import csv
 import functools
 import io
 import math
+import os
+import platform
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -135,6 +137,19 @@ class Run:
     def is_running(self) -> bool:
         """Return whether a process trains it; also true for a completed run that is trained longer."""
         return self.attempt["status"] == "running" and is_locked(self.directory)
+
+    @property
+    def runner(self) -> str:
+        """Return who runs it, for a message: the process that resumes a run records itself when it starts to train."""
+        pid, host = self.attempt.get("pid"), self.attempt.get("host")
+        try:
+            if pid is not None and host == platform.node():
+                os.kill(pid, 0)  # no signal: is there such a process?
+        except ProcessLookupError:
+            return "another process"
+        except PermissionError:
+            pass
+        return f"process {pid} on {host}"
 
     @functools.cached_property
     def metrics(self) -> dict[str, float]:

@@ -65,8 +65,7 @@ def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
     for job in jobs:
         earlier = read_run(job.directory)
         if earlier and earlier.status == "running":
-            where = f"process {earlier.record.get('pid')} on {earlier.record.get('host')}"
-            raise ConfigError([f"{job.name} is running ({where}): wait for it, or end it"])
+            raise ConfigError([f"{job.name} is running ({earlier.runner}): wait for it, or end it"])
         if earlier and earlier.status == "completed":
             results[job.number] = completed_result(job, earlier.optimized)
         else:
@@ -84,7 +83,7 @@ def prepare_attempt(job: Job) -> None:
     """
     earlier = read_run(job.directory)
     if earlier and earlier.status == "running":
-        raise OSError(f"process {earlier.record.get('pid')} on {earlier.record.get('host')} runs it already")
+        raise OSError(f"{earlier.runner} runs it already")
     checkpoint = None
     if any(job.directory.glob("checkpoints/*.ckpt")):
         from backlit.runs.checkpoint import find_last_checkpoint

@@ -22,6 +22,7 @@ from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
 from backlit.models.classifier import Classifier, Recorder
 from backlit.runs.checkpoint import Checkpoint, SafeCheckpointIO
+from backlit.runs.resumable import find_malformed
 from backlit.runs.run import Run
 from backlit.training.accumulation import PartialAccumulation
 from backlit.training.best_checkpoint import BestCheckpoint
@@ -86,9 +87,12 @@ def build_run(
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
     # A run resumes if it trains from a checkpoint of its own; from another run's it takes the weights.
-    steps_done = checkpoint.steps_in(run_dir) if checkpoint is not None and config["train"] else None
-    is_extension = False
-    if checkpoint is not None and steps_done is not None:
+    steps_done, is_extension = None, False
+    if checkpoint is not None and config["train"] and checkpoint.is_of(run_dir):
+        if problem := find_malformed(checkpoint.content):
+            rule = f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}"
+            raise ConfigError([*problems, f"{rule}, {problem}"])
+        steps_done = checkpoint.content["global_step"]
         earlier = Run.read(run_dir)
         is_extension = earlier is not None and earlier.status == "completed"
         problems += check_remaining(config["trainer"], checkpoint.content, is_extension=is_extension)
