@@ -130,7 +130,7 @@ def test_exported_points_equal_a_computation_by_hand_in_any_precision(
 def test_a_compiled_run_is_exported_without_compiling(points_run: Path, exported: Callable[..., Path]) -> None:
     config = points_run / ".hydra" / "config.yaml"
     config.write_text(config.read_text().replace("compile: false", "compile: true"))
-    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     for format in ("torch_export", "onnx"):
         exported("run=latest", f"format={format}")
     assert torch._dynamo.utils.counters["frames"]["total"] == 0
