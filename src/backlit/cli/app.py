@@ -21,6 +21,7 @@ from yaml import YAMLError
 from backlit import __version__
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
+from backlit.cli.known_keys import check_own_options
 from backlit.cli.messages import print_errors
 from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
@@ -95,6 +96,7 @@ def _run_hydra(
         if "--version" in sys.argv[1:]:
             print(f"backlit {__version__}")
             return 0
+        check_own_options()
         try:
             invocation.plan = plan(read_arguments(sys.argv[1:], config_name))
         except RankError as error:

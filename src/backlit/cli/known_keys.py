@@ -18,7 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.config.conf import CONFIG_DIR
 from backlit.config.hints import nearest, same_name_keys
-from backlit.text import quote_value
+from backlit.errors import ConfigError
+from backlit.project import find_project, project_packages
 
 # Of Hydra's own keys, those that users set.
 _HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
@@ -27,11 +28,31 @@ MOST_LISTED = 12
 
 
 def config_directories() -> list[Path]:
-    """Return the directories of YAML files: backlit's, and the one that ``--config-dir`` names."""
+    """Return the directories of YAML files: backlit's, what ``--config-dir`` names, and the project's.
+
+    Raises:
+        ConfigError: If the project cannot be read.
+    """
     arguments = sys.argv[1:]
     typed = [arguments[index + 1] for index, flag in enumerate(arguments[:-1]) if flag in ("--config-dir", "-cd")]
     typed += [argument.partition("=")[2] for argument in arguments if argument.startswith("--config-dir=")]
-    return [CONFIG_DIR, *(Path(os.path.abspath(path)) for path in typed if Path(path).is_dir())]
+    project = find_project()
+    own = [*(Path(path) for path in typed if Path(path).is_dir()), *([project.conf] if project else [])]
+    return [CONFIG_DIR, *dict.fromkeys(Path(os.path.abspath(path)) for path in own)]
+
+
+def check_own_options() -> None:
+    """Check the project, and that backlit has no options of the same names, which would be used instead.
+
+    Raises:
+        ConfigError: With a line for each such file, or with what is wrong with ``[tool.backlit]``.
+    """
+    project = find_project()
+    if project is not None:
+        taken = [project.conf / path.relative_to(CONFIG_DIR) for path in sorted(CONFIG_DIR.rglob("*.yaml"))]
+        rule = "backlit has a file of this name, which would be read instead; rename it"
+        if problems := [f"{path}: {rule}" for path in taken if path.exists()]:
+            raise ConfigError(problems)
 
 
 def groups_in() -> list[str]:
@@ -62,10 +83,8 @@ class KnownKeys:
         """Return the config, without the values that the command line sets."""
         GlobalHydra.instance().clear()
         choices = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=[\w-]+", a) and a.partition("=")[0] in self.groups]
-        paths = ",".join(quote_value(f"file://{path}") for path in config_directories()[1:])
-        searched = [f"hydra.searchpath=[{paths}]"] if paths else []
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-            for overrides in ([*searched, *choices], searched, []):
+            for overrides in (choices, []):
                 try:
                     return hydra.compose(self.config_name, overrides, return_hydra_config=True)
                 except (HydraException, OmegaConfBaseException):
@@ -152,7 +171,7 @@ class KnownKeys:
             return False
         target = str(OmegaConf.select(self.config, f"{node}._target_", default=""))
         package = target.split(".")[0]
-        is_trusted = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_typed(package)
+        is_trusted = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_trusted(package)
         if not (target and is_trusted) or argument.startswith("_"):
             return False
         try:
@@ -174,7 +193,7 @@ def iter_keys(node: Any, prefix: str) -> Iterator[str]:
             yield from iter_keys(child, f"{name}.")
 
 
-def _is_typed(package: str) -> bool:
-    """Return whether the command line trusts a package: ``packages=[...]``."""
+def _is_trusted(package: str) -> bool:
+    """Return whether the command line or the project trusts a package: ``packages=[...]``."""
     typed = [argument for argument in sys.argv[1:] if argument.lstrip("+").startswith("packages=")]
-    return any(package in re.findall(r"\w+", argument) for argument in typed)
+    return package in project_packages() or any(package in re.findall(r"\w+", argument) for argument in typed)

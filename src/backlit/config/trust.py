@@ -12,6 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
 
+from backlit.project import project_packages
+
 KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # Other loggers send to a server, or write into the working directory.
 _LOCAL_LOGGERS = (CSVLogger, TensorBoardLogger)
@@ -80,8 +82,10 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
     Args:
         node: What Hydra would instantiate.
         path: Its place in the config.
-        packages: Packages that the reader trusts; nothing of any other is imported.
+        packages: Packages that the reader trusts, besides those of the reader's project; nothing of any other is
+            imported.
     """
+    packages = [*packages, *project_packages()]
     if "${" in repr(node):  # Hydra would resolve what was escaped
         yield "the config of this run must have no interpolation within another one"
     for place, target_node in iter_targets(node, path):

@@ -1,11 +1,14 @@
 """Commands about a run or a sweep, as they are printed: each runs when it is pasted in the working directory."""
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from backlit.errors import ConfigError
+from backlit.project import project_packages
 from backlit.runs.places import outside_override, outside_places
 from backlit.runs.run import Run, flat_config
 from backlit.text import assignment, path_override, shell_command, shell_word
@@ -88,7 +91,10 @@ def _own_flags(arguments: Iterable[str]) -> list[str]:
 
 
 def _trusted(packages: Sequence[str]) -> list[str]:
-    return [f"packages=[{','.join(packages)}]"] if packages else []
+    typed: Sequence[str] = packages
+    with contextlib.suppress(ConfigError):  # a project that was changed while the run trained
+        typed = [package for package in packages if package not in project_packages()]
+    return [f"packages=[{','.join(typed)}]"] if typed else []
 
 
 def _python_path(packages: Sequence[str]) -> str:
