@@ -10,7 +10,7 @@ import pytest
 
 from backlit.training.train import train
 from tests.conftest import CallCommand, Compose
-from tests.helpers.own_package import PACKAGE
+from tests.helpers.own_package import PACKAGE, write_configs
 
 
 @pytest.fixture
@@ -18,19 +18,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_package", raising=False)
     (tmp_path / "my_package.py").write_text(PACKAGE)
-    files = {
-        "model/my_cnn": "_target_: my_package.MyCNN\nchannels: 3\n",
-        "model/foreign": "_target_: my_package.Foreign\n",
-        "data/my_data": "_target_: my_package.MyData\nsize: 64\n",
-        "experiment/mine": (
-            "# @package _global_\ndefaults:\n  - override /data: my_data\n  - override /model: my_cnn\n"
-            "task_name: mine\ntrainer:\n  max_epochs: 2\n  accelerator: cpu\n"
-        ),
-    }
-    for name, text in files.items():
-        path = tmp_path / "my_configs" / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    write_configs(tmp_path / "my_configs")
     return tmp_path
 
 

@@ -1,13 +1,11 @@
 """``backlit-report``: summarizes a sweep, or compares any runs, from the files in their directories."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
 
-from backlit import __version__
+from backlit.cli.parser import Parser
 from backlit.runs.files import describe_write_error, is_disk_error
 from backlit.streams import dropping_streams
 from backlit.sweeps.entries import find_runs, sweep_entries
@@ -55,15 +53,6 @@ def _is_sweep(directory: Path) -> bool:
     return any((directory / name).exists() for name in ("sweep.json", "multirun.yaml"))
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports a wrong command in one line, as all commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print what is wrong and exit with code 2."""
-        print(f"error: {message}; for example: backlit-report outputs", file=sys.stderr)
-        sys.exit(2)
-
-
 def main() -> None:
     """Run ``backlit-report``."""
     with dropping_streams(), sigterm_ends_in_order():
@@ -74,8 +63,9 @@ def main() -> None:
 
 
 def _main() -> None:
-    parser = _Parser(
+    parser = Parser(
         prog="backlit-report",
+        example="backlit-report outputs",
         description=(
             "Summarizes a sweep (sweep.csv, sweep.md, sweep.png in its directory), or compares runs and sweeps."
         ),
@@ -84,7 +74,6 @@ def _main() -> None:
     parser.add_argument(
         "--output", type=Path, help="directory for a comparison's files, by default outputs/reports/<date>_<time>"
     )
-    parser.add_argument("--version", action="version", version=f"backlit {__version__}")
     arguments = parser.parse_args()
     try:
         report(arguments.paths, arguments.output)

@@ -1,4 +1,34 @@
-"""A user's package: a network, data, and a LightningModule that does not use backlit."""
+"""A user's package: a network, data, and a LightningModule that does not use backlit; its configs, its project."""
+
+from pathlib import Path
+
+CONFIGS = {
+    "model/my_cnn": "_target_: my_package.MyCNN\nchannels: 3\n",
+    "model/foreign": "_target_: my_package.Foreign\n",
+    "data/my_data": "_target_: my_package.MyData\nsize: 64\n",
+    "experiment/mine": (
+        "# @package _global_\ndefaults:\n  - override /data: my_data\n  - override /model: my_cnn\n"
+        "task_name: mine\ntrainer:\n  max_epochs: 2\n  accelerator: cpu\n"
+    ),
+}
+PYPROJECT = '[tool.backlit]\nconf = "conf"\npackages = ["my_package"]\n'
+
+
+def write_configs(directory: Path) -> None:
+    """Write the YAML files of the package."""
+    for name, text in CONFIGS.items():
+        path = directory / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def write_project(directory: Path) -> None:
+    """Write the package, its configs and ``pyproject.toml``; Python finds the package once ``src`` is in its path."""
+    write_configs(directory / "conf")
+    (directory / "src" / "my_package").mkdir(parents=True)
+    (directory / "src" / "my_package" / "__init__.py").write_text(PACKAGE)
+    (directory / "pyproject.toml").write_text(PYPROJECT)
+
 
 PACKAGE = """
 import lightning

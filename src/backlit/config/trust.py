@@ -44,13 +44,16 @@ def trusted_node(config: DictConfig, name: str, packages: Sequence[str]) -> dict
         packages: Packages that it may name beside backlit, lightning and torch; no other is imported.
 
     Raises:
-        ValueError: If it names another package, or a class of another kind.
+        ValueError: If it names another package, a class of another kind, or one that cannot be imported.
     """
     node = plain_node(config, name)
     if problem := next(untrusted_targets(node, name, packages), None):
         raise ValueError(problem)
     kind = KINDS[name]
-    cls = pkgutil.resolve_name(node["_target_"])
+    try:
+        cls = pkgutil.resolve_name(node["_target_"])
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ValueError(f"{name}._target_ of the run's config cannot be imported: {error}") from None
     if isinstance(cls, type) and not issubclass(cls, kind):
         raise ValueError(f"{name}._target_ must be a {kind.__name__}, got {node['_target_']}")
     return node
