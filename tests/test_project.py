@@ -7,6 +7,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -106,7 +107,7 @@ def test_every_command_reports_it_and_starts_nothing(project: Path, call_command
         ("absent", "absent of HERE/pyproject.toml is not installed; if you trust it: pip install -e 'HERE'"),
         ("os", "tool.backlit.packages must be packages in HERE, got os, which is "),
         ("sys", "tool.backlit.packages must be packages in HERE, got sys, which is Python's own"),
-        ("__main__", "__main__ of HERE/pyproject.toml is not installed"),
+        ("no_spec", "no_spec of HERE/pyproject.toml is not installed"),
         ("backlit", "tool.backlit.packages must be packages in HERE, got backlit, which is in "),
         ("numpy", "tool.backlit.packages must be packages in HERE, got numpy, which is in "),
         ("installed", "tool.backlit.packages must be packages in HERE, got installed, which is in "),
@@ -122,6 +123,7 @@ def test_only_code_that_is_in_the_project_is_trusted(
     (project.parent / "linked.py").touch()
     (project / "src" / "linked.py").symlink_to(project.parent / "linked.py")
     monkeypatch.syspath_prepend(site)
+    monkeypatch.setitem(sys.modules, "no_spec", ModuleType("no_spec"))  # as __main__ often is
     Path("pyproject.toml").write_text(PYPROJECT.replace("my_package", name))
     assert problem().startswith(expected)
 

@@ -15,7 +15,8 @@ class ImageFolders(InMemoryDataModule):
     """Grey images of any size, scaled to squares. Its arguments are the keys of conf/data/image_folders.yaml.
 
     Args:
-        directory: The directory of the folders.
+        data_dir: The directory of all data.
+        images: The folder in it that has a folder per class.
         classes: The names of the folders, in the order of the network's outputs.
         size: Width and height that images are scaled to, in pixels.
         val_part: The part of the images that is held out for validation.
@@ -27,7 +28,8 @@ class ImageFolders(InMemoryDataModule):
     def __init__(
         self,
         *,
-        directory: str = "data/digits",
+        data_dir: str = "data",
+        images: str = "digits",
         classes: Sequence[str] = tuple("0123456789"),
         size: PositiveInt = 28,
         val_part: Fraction = 0.15,
@@ -36,7 +38,7 @@ class ImageFolders(InMemoryDataModule):
         seed: Seed = 0,
     ) -> None:
         super().__init__(batch_size=batch_size, seed=seed)
-        self.directory = Path(directory)
+        self.directory = Path(data_dir, images)
         self.classes = list(classes)
         self.size = size
         self.val_part = val_part
@@ -52,7 +54,7 @@ class ImageFolders(InMemoryDataModule):
         """
         for name in self.classes:
             if not self._files(name):
-                raise ValueError(f"directory must have a folder {name} with images, got {self.directory}")
+                raise ValueError(f"images must have a folder {name} with images, got {self.directory}")
 
     def setup(self, stage: str) -> None:
         """Read and split the images."""
