@@ -15,7 +15,7 @@ from tests.helpers.commands import QUICK
 from tests.helpers.corruptions import run_corruptions
 
 # Hydra would resolve it on instantiation, after the config was checked.
-ESCAPED = r'\${oc.create:"{_target_: torch.load, f: bomb.pt, weights_only: false}"}'
+ESCAPED = r'\${oc.decode:"{_target_: torch.load, f: bomb.pt, weights_only: false}"}'
 
 
 def change_config(run: Path, **nodes: object) -> None:
@@ -82,6 +82,7 @@ def test_weights_keep_the_dtype_of_the_training(precision: str, dtype: torch.dty
         ({"model": {"_target_": "backlit.data.PointsDataModule"}}, "model._target_ must be a LightningModule"),
         ({"model": {"hidden_sizes": ESCAPED}}, "model of the run's config must have no interpolation within another"),
         ({"model": {"hidden_sizes": "\\\\" + ESCAPED}}, "model of the run's config must have no interpolation within"),
+        ({"data": {"weights": "${oc.create:x}"}}, "data.weights must have no interpolation of the kind 'oc.create'"),
         ({"data": {"weights": ESCAPED}}, "data of the run's config must have no interpolation within another"),
     ],
 )

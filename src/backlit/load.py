@@ -14,6 +14,7 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 
+from backlit.config.interpolations import interpolation_problem
 from backlit.config.trust import KINDS, packages_problem, trusted_node
 from backlit.errors import ConfigError
 from backlit.runs.bounded import read_yaml
@@ -152,6 +153,8 @@ def read_config(directory: Path) -> DictConfig:
         raise ValueError(f"{path} must be a run's config, got: {first_line(error)}") from None
     if not isinstance(config, DictConfig) or not {"model", "data", "seed"} <= set(config):
         raise ValueError(f"{path} must be a run's config with model, data and seed, got something else")
+    if problem := interpolation_problem(OmegaConf.to_container(config, resolve=False)):
+        raise ValueError(f"{path} must be a run's config: {problem}")
     if OmegaConf.select(config, "data.stratified") is False:
         del config.data.stratified  # a key of earlier versions, at the value at which it changed nothing
     return config

@@ -55,12 +55,22 @@ def test_what_hydra_would_read_resolve_or_instantiate_is_not_plain(override: str
 def test_an_unsafe_argument_is_used_if_it_is_typed_again() -> None:
     recorded = ["-m", "--config-dir", "my", "lr=1", "hydra/launcher=joblib", "packages=[mine]"]
     with pytest.raises(ConfigError, match="'--config-dir my' is what this run was started with"):
-        repeatable_arguments(recorded, [])
+        repeatable_arguments(recorded, [], of_sweep=True)
     with pytest.raises(ConfigError, match="'hydra/launcher=joblib' is what this run was started with"):
-        repeatable_arguments(recorded, ["--config-dir"])
+        repeatable_arguments(recorded, ["--config-dir"], of_sweep=True)
     given = ["--config-dir", "my", "hydra/launcher=joblib"]
     # Trust in packages is never recorded.
-    assert repeatable_arguments(recorded, given) == ["-m", "lr=1", "hydra/launcher=joblib"]
+    assert repeatable_arguments(recorded, given, of_sweep=True) == ["-m", "lr=1", "hydra/launcher=joblib"]
+
+
+@pytest.mark.parametrize(
+    "argument", ["-m", "--multirun", "hydra.mode=MULTIRUN", "++hydra.mode='multirun'", "sweep=optuna", "+sweep=lr"]
+)
+def test_the_arguments_of_a_run_make_no_sweep(argument: str) -> None:
+    with pytest.raises(ConfigError, match="is what this run was started with, and makes a sweep; if you want one"):
+        repeatable_arguments([argument, "seed=1"], [])
+    assert argument in repeatable_arguments([argument, "seed=1"], [], of_sweep=True)
+    assert repeatable_arguments(["hydra.mode=RUN"], []) == ["hydra.mode=RUN"]
 
 
 def test_a_typed_argument_replaces_the_recorded_one_of_its_key() -> None:

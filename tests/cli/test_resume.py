@@ -209,10 +209,16 @@ def test_a_rerun_needs_something_to_compare_with(points_run: Path) -> None:
     assert "must have a metrics.json to compare with, but has none" in rejected("rerun=latest")
 
 
-def test_a_run_directory_with_a_symbolic_link_is_rejected(points_run: Path) -> None:
+def test_a_run_directory_with_a_link_is_rejected(points_run: Path, tmp_path: Path) -> None:
     change_record(points_run, status="failed")
-    (points_run / "more.log").symlink_to("/tmp/somewhere")
+    log = points_run / "train.log"
+    kept = log.read_bytes()
+    (tmp_path / "mine.txt").hardlink_to(log)
+    assert rejected("resume=latest").startswith("resume must be a directory of files of its own, got ")
+    log.unlink()
+    log.symlink_to(tmp_path / "mine.txt")
     assert rejected("resume=latest").startswith("resume must be a directory without symbolic links, got ")
+    assert (tmp_path / "mine.txt").read_bytes() == kept
 
 
 @pytest.mark.parametrize(

@@ -32,8 +32,16 @@ def test_parts_of_a_run_are_trusted(target: str) -> None:
         ("torch.load", "wants torch.load, which is no part of a run"),
         ("torch.hub.load", "wants torch.hub.load, which is no part of a run"),
         ("backlit.training.train.train", "wants backlit.training.train.train, which is no part of a run"),
-        ("backlit.nothing.there", "wants backlit.nothing.there, which cannot be imported"),
-        ("lightning.Nothing", "wants lightning.Nothing, which cannot be imported"),
+        ("backlit.nothing.there", "wants backlit.nothing.there, which backlit does not have"),
+        ("lightning.Nothing", "wants lightning.Nothing, which lightning does not have"),
+        ("lightning.__setup__.X", "wants lightning.__setup__.X, which lightning does not have"),
+        ("torch.utils.model_dump.__main__.X", "which torch does not have"),
+        ("torch.testing._internal.dist_utils.X", "which torch does not have"),
+        ("torch.testing._internal.py312_intrinsics.X", "which torch does not have"),
+        ("torch.classes.foo.Bar", "which torch does not have"),
+        ("torch.optim.Adam.step", "which torch does not have"),
+        ("torch", "wants torch, which is no part of a run"),
+        ("torch.", "which torch does not have"),
     ],
 )
 def test_anything_else_is_named_with_its_place(target: str, reason: str) -> None:
@@ -41,6 +49,16 @@ def test_anything_else_is_named_with_its_place(target: str, reason: str) -> None
     (line,) = untrusted_targets(node, "", [])
     assert line.startswith("a[0].b of this run ")
     assert reason in line
+
+
+def test_a_module_that_is_not_imported_yet_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".actions").mkdir()
+    Path(".actions", "assistant.py").write_text("open('ran', 'w')\n")  # lightning.__setup__ runs it
+    assert list(untrusted_targets({"_target_": "lightning.__setup__.X"}, "model", []))
+    with pytest.raises(ValueError, match="which lightning does not have"):
+        trusted_node(OmegaConf.create({"model": {"_target_": "lightning.__setup__.X"}}), "model", [])
+    assert not Path("ran").exists()
 
 
 def test_a_package_is_trusted_by_name() -> None:

@@ -62,6 +62,22 @@ def test_the_value_of_a_key_for_a_path_is_one_whatever_it_looks_like(key: str) -
     assert list(outside_places({key: "run/{step:c}x"}, "x", Path("run")))
 
 
+# Each lies in the directory for who reads it as it is: braces with one name, and a variable, as a part of the path; a
+# step upwards from a part of the path to which it is joined.
+@pytest.mark.parametrize(
+    "text", ["{a/b/c/d}/../../../x", "a/../b", "a/$HOME", "$HOME/x", "a\\..\\b", "..", "{epoch:0999d}", "{a:.999f}"]
+)
+@pytest.mark.parametrize("absolute", [False, True])
+def test_what_is_moved_when_it_is_used_lies_elsewhere(
+    text: str, absolute: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown = f"{tmp_path}/{text}" if absolute else text
+    assert list(outside_places({"filename": shown, "save_dir": shown}, "x", tmp_path))
+    plain = f"{tmp_path}/a/{{val/loss:.2f}}" if absolute else "a/{val/loss:.2f}"
+    assert not list(outside_places({"filename": plain, "save_dir": plain}, "x", tmp_path))
+
+
 @pytest.mark.parametrize(
     ("key", "text"),
     [

@@ -22,6 +22,8 @@ _HYDRA_SETTINGS = re.compile(
     r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))"
 )
 _HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=optuna")
+# What makes a command a sweep; backlit records none of these for a run or a job.
+_MAKES_SWEEP = re.compile(r"(-m|--multirun)$|[+~]*(sweep|hydra/sweeper|hydra\.mode)=(?!RUN$)")
 # More than any command has; Hydra's parser takes a second for a text of a thousand brackets.
 _MOST_ARGUMENTS, _MOST_CHARACTERS, _MOST_LEVELS = 10_000, 10_000, 50
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger", "experiment", "sweep", "debug")
@@ -50,7 +52,9 @@ def is_plain_override(override: str) -> bool:
     return not is_name or all(is_relative_name(text) for _, text in found)
 
 
-def repeatable_arguments(recorded: list[str], given: list[str], directory: Path | None = None) -> list[str]:
+def repeatable_arguments(
+    recorded: list[str], given: list[str], directory: Path | None = None, *, of_sweep: bool = False
+) -> list[str]:
     """Return those of a recorded command's arguments that are used again.
 
     The recorded directory of the run or sweep is not among them: it is where it is.
@@ -59,6 +63,7 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
         recorded: The arguments that a run directory, maybe a stranger's, has recorded.
         given: Those that the user has typed now.
         directory: The directory that is resumed, in which recorded arguments may name files; None for none.
+        of_sweep: Whether they are those of a sweep; a run's make no sweep.
 
     Raises:
         ConfigError: If a recorded argument may run code, or names a place elsewhere, and is not among the given ones.
@@ -74,6 +79,9 @@ def repeatable_arguments(recorded: list[str], given: list[str], directory: Path 
             argument = f"{flag} {values.get(flag, '')}".strip()
             problems.append(f"{argument!r} {started}; if you trust it, give it again")
     replaced = {_key(override) for override in split_flags(given)[1]}
+    for argument in recorded:
+        if not of_sweep and argument not in given and _MAKES_SWEEP.match(argument):
+            problems.append(f"{argument!r} {started}, and makes a sweep; if you want one, give it again")
     for override in (override for override in overrides if override not in given):
         if not is_plain_override(override):
             problems.append(f"{override!r} {started}; if you trust it, give it again")

@@ -182,7 +182,7 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
     if not jobs:
         why = "another launcher ran it, or it was stopped before its first job"
         raise ConfigError([f"resume must be a sweep whose jobs are known, got {directory}: {why}"])
-    kept = repeatable_arguments(recorded, given, directory)
+    kept = repeatable_arguments(recorded, given, directory, of_sweep=True)
     _reject_symlinks(directory)
     for job in jobs:
         if any(override.lstrip("+~").startswith("hydra") for override in job["overrides"]):
@@ -195,7 +195,7 @@ def plan_sweep_resume(wanted: str, given: list[str]) -> Plan:
 def _reject_symlinks(directory: Path) -> None:
     """Raise `ConfigError` if a run directory has anything but files and directories, or no file where a run writes one.
 
-    Through a symbolic link this process would write elsewhere; it would wait for a pipe or a device.
+    Through a link this process would write elsewhere; it would wait for a pipe or a device.
     """
     for path in directory.rglob("*"):
         if path.is_symlink():
@@ -203,6 +203,10 @@ def _reject_symlinks(directory: Path) -> None:
         is_written = path.parent.name == ".hydra" or path.name in RUN_FILES
         if not path.is_file() and (is_written or not path.is_dir()):
             raise ConfigError([f"resume must be a directory of files, got {path}, which is no file"])
+        if path.suffix in (".log", ".csv") and path.stat().st_nlink > 1:
+            raise ConfigError(
+                [f"resume must be a directory of files of its own, got {path}, which has another name, too"]
+            )
 
 
 def _find_run(key: str, wanted: str, fits: Callable[[Run], bool]) -> tuple[Run, list[str]]:

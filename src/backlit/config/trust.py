@@ -1,5 +1,7 @@
 """What a stranger's config may name: parts of a run by backlit, Lightning and torch; nothing else that runs code."""
 
+import contextlib
+import importlib
 import pkgutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -101,16 +103,30 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
         if package not in ("backlit", "lightning", "torch"):
             yield f"{place} of this run wants {target}, not backlit's; if you trust that code: packages=[{package}]"
             continue
-        try:
-            found = pkgutil.resolve_name(str(target))
-        except (ImportError, ValueError, AttributeError) as error:
-            yield f"{place} of this run wants {target}, which cannot be imported: {error}"
-            continue
-        if not _is_part(found):
+        found = _find_imported(str(target))
+        if found is None:
+            yield f"{place} of this run wants {target}, which {package} does not have"
+        elif not _is_part(found):
             yield f"{place} of this run wants {target}, which is no part of a run"
         elif package != "backlit" and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS):
             rule = f"which writes elsewhere than into its directory; if you trust it: packages=[{package}]"
             yield f"{place} of this run wants {target}, {rule}"
+
+
+def _find_imported(target: str) -> Any:
+    """Return the object of a dotted name in modules that are imported already, or None.
+
+    To import a module is to run it, and some of Lightning's run a file of the working directory. Lightning and torch
+    have imported all modules with parts of a run by themselves; backlit's own are harmless.
+    """
+    module_name = target.rpartition(".")[0]
+    if module_name.startswith("backlit."):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module_name)
+    found: Any = sys.modules.get(target.partition(".")[0])
+    for part in target.split(".")[1:]:
+        found = vars(found).get(part) if isinstance(found, ModuleType) else None  # no __getattr__, which may import
+    return found
 
 
 def _is_part(found: Any) -> bool:

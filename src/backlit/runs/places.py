@@ -16,8 +16,8 @@ from hydra.errors import HydraException
 # An absolute path, a home directory, a step upwards, a URL, or what no path needs.
 _PLACE = re.compile(r"[/~]|(.*/)?\.\.(/|$)|[^/]*:/|.*(::|[\\$\x00-\x1f])", re.DOTALL)
 # What a file name may have in braces, as in `{epoch:02d}-{val/loss:.2f}`. Other formats write any character: at step 47
-# `{step:c}` is a slash.
-_FORMAT = re.compile(r"\{(\w[\w/@-]*)(:0?\d*(\.\d+)?[defg]?)?\}")
+# `{step:c}` is a slash; a width of many digits fills the memory.
+_FORMAT = re.compile(r"\{(\w[\w/@-]*)(:0?\d{0,2}(\.\d{1,2})?[defg]?)?\}")
 # A key whose value is a path, of whatever form: `notes.txt` is one in the working directory.
 _WORDS = {"directory", "file", "folder", "root", "uri", "url", "location", "storage", "database", "args"}
 # Tags are shown, and never opened; the task's name is checked on its own; what is downloaded to the default directory
@@ -74,7 +74,9 @@ def _is_place(key: str, text: str) -> bool:
 
 def _is_inside(text: str, directory: Path | None) -> bool:
     is_url = re.match(r"[^/]*:/|.*::", text, re.DOTALL) is not None
-    if directory is None or text.startswith("~") or is_url or "{" in _FORMAT.sub("", text):
+    # What is joined to a part of the path, or expanded, lies elsewhere, wherever the text itself does.
+    is_moved = text.startswith("~") or re.search(r"(^|[/\\])\.\.($|[/\\])|[\\$\x00-\x1f]", text) is not None
+    if directory is None or is_moved or is_url or "{" in _FORMAT.sub("", text):
         return False
     try:
         return Path(text).resolve().is_relative_to(directory.resolve())
