@@ -230,5 +230,7 @@ def test_what_is_no_sweep_is_rejected(sweep: str, message: str) -> None:
     waiting = load_sweep(write_sweep(Path("sweep"), {"optimizer.lr=1": [], "optimizer.lr=2": []}))
     with pytest.raises(ValueError, match="must have a completed job, but has none"):
         waiting.load_best()
+    with pytest.raises(ValueError, match=r"got sweep, which is a sweep: load_sweep\('sweep'\).load_best\(\)$"):
+        load_run("sweep")
     with pytest.raises(ValueError, match="packages"):
         load_sweep("sweep", packages="my_package")

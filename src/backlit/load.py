@@ -70,8 +70,8 @@ class LoadedSweep:
     """
 
     directory: Path
-    directories: list[Path]
-    rows: list[dict[str, Any]]
+    directories: list[Path] = field(repr=False)
+    rows: list[dict[str, Any]] = field(repr=False)
     packages: Sequence[str] = ()
 
     @property
@@ -117,6 +117,10 @@ def load_run(
     """
     if problem := packages_problem(packages):
         raise ValueError(problem)
+    if (Path(run) / "sweep.json").is_file():
+        raise ValueError(
+            f"run must be a run directory, got {run}, which is a sweep: load_sweep({str(run)!r}).load_best()"
+        )
     directory, file = find_run(run, checkpoint, outputs)
     config = read_config(directory)
     nodes = {name: trusted_node(config, name, packages) for name in ("model", "data")}
