@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 
 from backlit.cli.app import call_command
@@ -14,7 +13,7 @@ from backlit.load import LoadedRun, load_run, read_config
 from backlit.runs.commands import own_packages
 from backlit.train import train_composed
 from backlit.training.build import RunParts
-from backlit.training.restore_process import leave_torch_as_found
+from backlit.training.restore_process import leave_generators_as_found, leave_torch_as_found
 
 
 def run_experiment(*overrides: str, config_dir: str | Path | None = None, packages: Sequence[str] = ()) -> LoadedRun:
@@ -51,7 +50,7 @@ def run_experiment(*overrides: str, config_dir: str | Path | None = None, packag
     def task(cfg: DictConfig) -> None:
         trained.append(train_composed(cfg)[0])
 
-    with leave_torch_as_found(), isolate_rng():
+    with leave_torch_as_found(), leave_generators_as_found():
         call_command(task, "train", arguments, plan=plan_command)
         return _load_trained(trained[0], packages)
 

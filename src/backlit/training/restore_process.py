@@ -68,6 +68,19 @@ def leave_torch_as_found() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def leave_generators_as_found() -> Iterator[None]:
+    """Restore, at the end, the state of the random generators of Python, NumPy and torch."""
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    isolated = isolate_rng()
+    isolated.__enter__()
+    try:
+        yield
+    finally:
+        isolated.__exit__(None, None, None)  # in a `with` statement it would restore nothing after an error
+
+
+@contextlib.contextmanager
 def leave_hydra_as_found() -> Iterator[None]:
     """Restore, at the end, what a Hydra program sets for the life of its process, and forget it until then."""
     program, settings = GlobalHydra.instance(), HydraConfig.instance()
