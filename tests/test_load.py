@@ -1,18 +1,20 @@
 """A run directory as Python objects; a stranger's runs no code."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from backlit import load_run
+from backlit import load_run, load_sweep
 from backlit.load import read_config
 from backlit.runs.run import read_rows
 from backlit.training.train import train
 from tests.conftest import Compose
 from tests.helpers.commands import QUICK
 from tests.helpers.corruptions import run_corruptions
+from tests.helpers.sweeps import write_sweep
 
 # Hydra would resolve it on instantiation, after the config was checked.
 ESCAPED = r'\${oc.decode:"{_target_: torch.load, f: bomb.pt, weights_only: false}"}'
@@ -51,7 +53,7 @@ def test_a_checkpoint_is_chosen_by_name_or_by_path(points_run: Path) -> None:
     file = points_run / "checkpoints" / "previous.ckpt"
     assert load_run(file).checkpoint == file
     (points_run / "checkpoints" / "best.ckpt").unlink()
-    assert load_run(points_run).checkpoint.name == "last.ckpt"
+    assert load_run(points_run).checkpoint == points_run / "checkpoints" / "last.ckpt"
 
 
 @pytest.mark.parametrize(
@@ -169,7 +171,7 @@ def test_a_key_of_hydras_own_is_no_way_around(node: dict[str, object], message: 
 
 def test_a_key_that_is_gone_is_ignored_at_the_value_that_changed_nothing(images_run: Path) -> None:
     change_config(images_run, data={"stratified": False})
-    assert load_run(images_run).checkpoint.name == "best.ckpt"
+    assert load_run(images_run).checkpoint == images_run / "checkpoints" / "best.ckpt"
     change_config(images_run, data={"stratified": True})
     with pytest.raises(ValueError, match=r"data of the run's config cannot be built: .*'stratified'"):
         load_run(images_run)
@@ -184,3 +186,52 @@ def test_a_broken_config_is_one_line(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match=r"config\.yaml must be ") as caught:
                 read_config(directory)
             assert str(caught.value).isprintable(), name
+
+
+def test_a_sweep_is_a_table_with_the_best_job_first(points_run: Path) -> None:
+    jobs = {
+        "optimizer.lr=0.1 model=mlp": [5.0, 4.0],
+        "optimizer.lr=1e-3 model=mlp": [3.0, 2.0],
+        "optimizer.lr=1 model=mlp": [],
+    }
+    directory = write_sweep(Path("outputs/points/sweeps/2026-01-01_00-00-00"), jobs)
+    sweep = load_sweep()
+    assert sweep.directory == directory
+    assert sweep.directories == [directory / name for name in "102"]
+    done = {"status": "completed", "epoch": 2, "seconds": 1.5, "error": None, "test/acc": 0.5}
+    values = [{"best": loss, "val/loss": loss, "val/loss_best": loss} for loss in (2.0, 4.0)]
+    waiting = {"status": "waiting", "best": None, "epoch": None, "seconds": None, "error": None}
+    assert sweep.rows == [
+        {"job": 1, "optimizer.lr": 0.001, **done, **values[0]},
+        {"job": 0, "optimizer.lr": 0.1, **done, **values[1]},
+        {"job": 2, "optimizer.lr": 1, **waiting},
+    ]
+    table = sweep.table
+    assert table == sweep.rows if isinstance(table, list) else list(table["job"]) == [1, 0, 2]
+    shutil.rmtree(directory / "1")
+    shutil.copytree(points_run, directory / "1")
+    best = load_sweep(directory).load_best()
+    assert best.directory == directory / "1"
+    assert best.results == load_run(points_run).results
+    (directory / "0" / "run.json").write_text("[")
+    with pytest.warns(UserWarning, match="run.json"):
+        assert [row["job"] for row in load_sweep(directory).rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("sweep", "message"),
+    [
+        ("latest", "there is no sweep in "),
+        ("nowhere", "sweep must be the directory of a sweep or 'latest', got nowhere, which has no sweep.json"),
+    ],
+)
+def test_what_is_no_sweep_is_rejected(sweep: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        load_sweep(sweep)
+    waiting = load_sweep(write_sweep(Path("sweep"), {"optimizer.lr=1": [], "optimizer.lr=2": []}))
+    with pytest.raises(ValueError, match="must have a completed job, but has none"):
+        waiting.load_best()
+    with pytest.raises(ValueError, match=r"got sweep, which is a sweep: load_sweep\('sweep'\).load_best\(\)$"):
+        load_run("sweep")
+    with pytest.raises(ValueError, match="packages"):
+        load_sweep("sweep", packages="my_package")

@@ -1,15 +1,12 @@
 """A model, data and an experiment of a user, and a LightningModule that knows nothing of backlit."""
 
 import json
-import re
 import sys
-import warnings
 from pathlib import Path
 
 import pytest
 
-from backlit.training.train import train
-from tests.conftest import CallCommand, Compose
+from tests.conftest import CallCommand
 from tests.helpers.own_package import PACKAGE, write_configs
 
 
@@ -20,18 +17,6 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "my_package.py").write_text(PACKAGE)
     write_configs(tmp_path / "my_configs")
     return tmp_path
-
-
-@pytest.mark.slow
-def test_the_example_in_the_readme(data_here: None, composed: Compose, capsys: pytest.CaptureFixture[str]) -> None:
-    train(composed("experiment=mnist_mlp", "trainer.limit_train_batches=5", "trainer.max_epochs=1", "callbacks=none"))
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    quiet = code.replace("max_epochs=2", "max_epochs=1, enable_progress_bar=False, logger=False")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's hints
-        exec(quiet, {})
-    assert "tensor([[" in capsys.readouterr().out
 
 
 @pytest.mark.slow

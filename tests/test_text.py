@@ -30,7 +30,10 @@ def test_a_path_is_shown_as_it_may_be_typed(tmp_path: Path) -> None:
     assert shell_path(Path("/")) == "/"
 
 
-def test_the_table_has_a_row_a_metric_and_a_column_a_stage() -> None:
+@pytest.mark.parametrize("setting", ["FORCE_COLOR", "JUPYTER_COLUMNS"])
+def test_the_table_has_a_row_a_metric_and_a_column_a_stage(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(setting, "100")  # a notebook sets the first
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: setting == "JUPYTER_COLUMNS")
     lines = metrics_table({"train/loss": 0.5, "train/loss_epoch": 9.0, "val/loss": 0.25, "val/acc": 1.0}).splitlines()
     assert lines[0].split() == ["train", "val"]
     assert lines[2].split() == ["loss", "0.5000", "0.2500"]

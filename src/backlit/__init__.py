@@ -3,18 +3,22 @@
 This module imports nothing heavy, so that ``--help`` and tab completion answer at once.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from backlit.load import LoadedRun, load_run
+    from backlit.experiment import run_experiment
+    from backlit.load import LoadedRun, LoadedSweep, load_run, load_sweep
 
-__all__ = ["LoadedRun", "load_run"]
+__all__ = ["LoadedRun", "LoadedSweep", "load_run", "load_sweep", "run_experiment"]
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from backlit import load
-
-        return getattr(load, name)
+        return getattr(import_module("backlit.experiment" if name == "run_experiment" else "backlit.load"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]  # for completion in a notebook

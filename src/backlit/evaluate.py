@@ -68,6 +68,7 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     from backlit.load import load_named
 
     run = load_named(cfg)
+    assert run.checkpoint is not None
     found, directory = evaluate_run(cfg, run)
     _show(found)
     names = ["evaluation.json", "pictures"] if "classes" in found else ["evaluation.json"]

@@ -114,6 +114,7 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
         config, weights = read_config(directory), net_weights(read_checkpoint(checkpoint)["state_dict"])
         return checkpoint, config, functools.partial(write_weights_file, weights)
     run = load_named(cfg)
+    assert run.checkpoint is not None
     rule = f"for format={cfg.format} (format=state_dict takes any)"
     if not isinstance(run.model, Classifier):
         raise ValueError(f"model must be a backlit.models.Classifier {rule}, got {type(run.model).__name__}")

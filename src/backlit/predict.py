@@ -60,6 +60,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     if cfg.output == "-":
         rich.reconfigure(stderr=True)  # where the logs go then, too
     run = load_run_on_device(cfg)
+    assert run.checkpoint is not None
     data: Any = run.datamodule
     model: Any = run.model
     reader = Reader(tuple(data.input_shape), cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)

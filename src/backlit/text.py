@@ -99,7 +99,7 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     for row in rows:
         grid.add_row(*map(printable, row))
     text = StringIO()
-    Console(file=text, width=100, markup=False, emoji=False).print(grid)
+    Console(file=text, width=100, color_system=None, force_jupyter=False, markup=False, emoji=False).print(grid)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

@@ -1,7 +1,7 @@
 """``backlit-train``: trains what the config composes, tests the best checkpoint, and leaves a run directory."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -12,6 +12,10 @@ from backlit.cli.resume import plan_command
 from backlit.errors import RerunDiffersError
 from backlit.runs.config_files import write_config
 from backlit.text import shell_path
+
+if TYPE_CHECKING:
+    from backlit.runs.results import Results
+    from backlit.training.build import RunParts
 
 
 def main() -> None:
@@ -28,6 +32,16 @@ def _check(cfg: DictConfig) -> list[str]:
 
 def _train(cfg: DictConfig) -> float | None:
     """Train; return the best value of the optimized metric, which a sweeper may want."""
+    _, results = train_composed(cfg)
+    return results.metrics.get(f"{cfg.optimized_metric}_best")
+
+
+def train_composed(cfg: DictConfig) -> "tuple[RunParts, Results]":
+    """Train what Hydra has composed for this command; return what the run is made of, and its results.
+
+    Raises:
+        RerunDiffersError: If the run repeats another one and differs from it.
+    """
     from backlit.training.build import build_run
     from backlit.training.train import run
 
@@ -49,7 +63,7 @@ def _train(cfg: DictConfig) -> float | None:
 
         if not compare_rerun(original, run_dir):
             raise RerunDiffersError(f"{shell_path(run_dir)} differs from {shell_path(original)}")
-    return results.metrics.get(f"{cfg.optimized_metric}_best")
+    return parts, results
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ import functools
 import gc
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from backlit import __version__
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
 from backlit.cli.known_keys import check_own_options
-from backlit.cli.messages import print_errors
+from backlit.cli.messages import explain, print_errors
 from backlit.cli.plan import Plan
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
@@ -32,11 +34,14 @@ from backlit.runs.sweep_record import read_sweep
 from backlit.streams import dropping_streams
 from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
-from backlit.training.restore_process import leave_process_as_found
+from backlit.training.restore_process import leave_hydra_as_found, leave_process_as_found
 from backlit.training.signals import find_interrupt, sigterm_ends_in_order
 
 Task = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig], list[str]]
+
+# A command changes `sys.argv`, the environment and the log of its process: threads that call one take turns.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def run_command(
@@ -57,6 +62,71 @@ def run_command(
     """
     invocation = Invocation()
     code: Any = 1
+    with _prepared_process(invocation):
+        try:
+            code = _run_hydra(invocation, task, config_name, plan, check)
+        except SystemExit as error:
+            code = error.code
+            raise
+        finally:
+            closing_code = _close(invocation, is_rejected=code == 2)
+    if code or closing_code:
+        sys.exit(code or closing_code)
+
+
+def call_command(
+    task: Task, config_name: str, arguments: Sequence[str], *, plan: Callable[[list[str]], Plan] = Plan
+) -> None:
+    """Run `task` as `run_command` does, from Python: errors are raised, and the process is left as it was found.
+
+    Args:
+        task: Is called with the config.
+        config_name: The config at the top.
+        arguments: What would be typed.
+        plan: Returns what the arguments come to.
+
+    Raises:
+        ConfigError: If the arguments are wrong, and nothing was started.
+        KeyboardInterrupt: If the user has interrupted the run, which is recorded.
+        SystemExit: If SIGTERM ends the run.
+        Exception: What the task has raised.
+    """
+    invocation = Invocation(is_called=True)
+    with _ONE_AT_A_TIME, leave_hydra_as_found(), _prepared_process(invocation), _as_program(config_name, arguments):
+        try:
+            _plan_and_run(invocation, task, config_name, plan, None)
+        except SystemExit as end:
+            if isinstance(invocation.error, ConfigError):
+                raise ConfigError(invocation.error.problems) from None
+            if invocation.error is not None:
+                raise invocation.error from None
+            if find_interrupt(end) == 128 + signal.SIGINT:
+                raise KeyboardInterrupt from None
+            raise
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RuntimeError) as error:
+            if invocation.has_started:
+                raise
+            problems = error.problems if isinstance(error, ConfigError) else explain(error, config_name).splitlines()
+            raise ConfigError(problems) from None  # without Hydra's traceback, which says nothing to a user
+        finally:
+            _close(invocation, is_rejected=False)
+
+
+@contextlib.contextmanager
+def _as_program(config_name: str, arguments: Sequence[str]) -> Iterator[None]:
+    """Let this process look as if the command had been typed: so Lightning starts the other processes of a run."""
+    main = sys.modules["__main__"]
+    module, main.__spec__ = main.__spec__, None  # of `python -m ...`, which Lightning would start again
+    sys.argv[:] = [str(Path(sys.executable).parent / f"backlit-{config_name}"), *arguments]
+    try:
+        yield
+    finally:
+        main.__spec__ = module
+
+
+@contextlib.contextmanager
+def _prepared_process(invocation: Invocation) -> Iterator[None]:
+    """Prepare this process for a command within this context, and restore it at the end."""
     with (
         dropping_streams(),
         sigterm_ends_in_order(),
@@ -70,21 +140,17 @@ def run_command(
         os.environ.setdefault("HYDRA_FULL_ERROR", "1")
         # The first import on a machine lists its fonts, and would log it.
         logging.getLogger("matplotlib").setLevel(logging.WARNING)
-        try:
-            code = _run_hydra(invocation, task, config_name, plan, check)
-        except SystemExit as error:
-            code = error.code
-            raise
-        finally:
-            closing_code = _close(invocation, is_rejected=code == 2)
-    if code or closing_code:
-        sys.exit(code or closing_code)
+        yield
 
 
-def _run_hydra(
-    invocation: Invocation, task: Task, config_name: str, plan: Callable[[list[str]], Plan], check: Check | None
-) -> int:
-    """Run the task by Hydra and return the exit code."""
+def _plan_and_run(
+    invocation: Invocation,
+    task: Task,
+    config_name: str,
+    plan: Callable[[list[str]], Plan],
+    check: Check | None,
+) -> None:
+    """Plan what ``sys.argv`` says, and run the task by Hydra."""
 
     @functools.wraps(task)
     def run_task(cfg: DictConfig) -> Any:
@@ -92,19 +158,26 @@ def _run_hydra(
 
     if check is not None:
         run_task.check = check  # type: ignore[attr-defined]
+    check_own_options()
+    try:
+        invocation.plan = plan(read_arguments(sys.argv[1:], config_name))
+    except RankError as error:
+        raise ConfigError([str(error)]) from None
+    invocation.sweep_dir = invocation.plan.sweep
+    # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
+    sys.argv[1:] = invocation.plan.arguments
+    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
+
+
+def _run_hydra(
+    invocation: Invocation, task: Task, config_name: str, plan: Callable[[list[str]], Plan], check: Check | None
+) -> int:
+    """Run the task by Hydra and return the exit code."""
     try:
         if "--version" in sys.argv[1:]:
             print(f"backlit {__version__}")
             return 0
-        check_own_options()
-        try:
-            invocation.plan = plan(read_arguments(sys.argv[1:], config_name))
-        except RankError as error:
-            return print_errors(error, config_name)
-        invocation.sweep_dir = invocation.plan.sweep
-        # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
-        sys.argv[1:] = invocation.plan.arguments
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
+        _plan_and_run(invocation, task, config_name, plan, check)
     except Exception as error:
         return _explain_end(invocation, error, config_name)
     except KeyboardInterrupt:
@@ -148,26 +221,31 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:
     """Run the task in the process that Hydra has prepared for it, or in a job of a sweep."""
     invocation.has_started = True
-    # The imports left a million objects that never die; the collector need not look at them again (0.2 s).
-    gc.freeze()
+    # The imports left a million objects that never die; the collector need not look at them again (0.2 s). Those of
+    # whoever has called this from Python may die.
+    if not invocation.is_called:
+        gc.freeze()
     gc.set_threshold(700, 10, 10)
     try:
         return task(cfg)
-    except (ConfigError, FloatingPointError, RerunDiffersError, OSError, RankError) as error:
-        if isinstance(error, OSError) and not is_disk_error(error):
+    except Exception as error:
+        is_reported = isinstance(error, ConfigError | FloatingPointError | RerunDiffersError | RankError)
+        if not (invocation.is_called or is_reported or is_disk_error(error)):
             raise
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             raise  # Hydra runs the other jobs and reports the failed ones at the end
+        # Data that only now turn out to be wrong: the run is as good as never started, unless it has saved something.
+        run_dir = invocation.run_dir
+        if isinstance(error, ConfigError) and run_dir is not None and not any(run_dir.glob("checkpoints/*")):
+            invocation.undo.callback(clear_run, run_dir)
+            invocation.has_started = False
+        if invocation.is_called:
+            invocation.error = error
+            sys.exit(1)
         if isinstance(error, OSError):
             invocation.has_started = (Path(HydraConfig.get().runtime.output_dir) / "run.json").exists()
             sys.exit(_report_disk_error(invocation, error))
-        if not isinstance(error, ConfigError):
-            sys.exit(1)
-        # Data that only now turn out to be wrong: the run is as good as never started, unless it has saved something.
-        if invocation.run_dir is not None and not any(invocation.run_dir.glob("checkpoints/*")):
-            invocation.undo.callback(clear_run, invocation.run_dir)
-            invocation.has_started = False
-        sys.exit(print_errors(error, config_name))
+        sys.exit(print_errors(error, config_name) if isinstance(error, ConfigError) else 1)
 
 
 def _report_disk_error(invocation: Invocation, error: OSError) -> int:

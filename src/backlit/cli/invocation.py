@@ -36,6 +36,8 @@ class Invocation:
         kept: Objects that have to live as long as the command: a store that other processes ask.
         locks: The directories that no other command may run meanwhile, with their locks.
         has_started: Whether the task has begun.
+        is_called: Whether Python code has called the command; its errors are raised, not printed.
+        error: The error of a command that was called, on its way through Hydra, which would make a warning of it.
     """
 
     plan: Plan = field(default_factory=lambda: Plan([]))
@@ -46,6 +48,8 @@ class Invocation:
     kept: list[Any] = field(default_factory=list)
     locks: dict[Path, "BaseFileLock"] = field(default_factory=dict)
     has_started: bool = False
+    is_called: bool = False
+    error: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a job needs that another launcher starts elsewhere: neither locks nor what is to be undone."""

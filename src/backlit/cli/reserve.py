@@ -60,16 +60,18 @@ def _exit_on_error(*, prints: bool = True) -> Iterator[None]:
     Args:
         prints: Print the reason; one of several processes is enough for that.
     """
+    invocation = Invocation.current()
     try:
         yield
-    except OSError as error:
-        sys.exit(print_errors(ConfigError([describe_write_error(error)])) if prints else 2)
-    except (ConfigError, RankError) as error:
-        sys.exit(print_errors(error) if prints else 2)
     except Exception as error:
-        if (code := find_interrupt(error)) is None:
-            traceback.print_exc()
-        sys.exit(code or 1)
+        if (code := find_interrupt(error)) is not None:
+            sys.exit(code)
+        invocation.error = ConfigError([describe_write_error(error)]) if isinstance(error, OSError) else error
+        if not isinstance(invocation.error, ConfigError | RankError):
+            if not invocation.is_called:
+                traceback.print_exc()
+            sys.exit(1)
+        sys.exit(print_errors(invocation.error) if prints and not invocation.is_called else 2)
 
 
 class CheckAndReserve(Callback):
@@ -144,6 +146,8 @@ class CheckAndReserve(Callback):
         """
         invocation = Invocation.current()
         with _exit_on_error():
+            if invocation.is_called:
+                raise ConfigError(["a sweep is started by a command: backlit-train -m ...; load_sweep opens it"])
             if launcher_environment() is not None:
                 raise ConfigError(["-m must not run under torchrun or srun: start a sweep once; it starts its jobs"])
             if invocation.sweep_dir is None:

@@ -110,6 +110,10 @@ class InMemoryDataModule(lightning.LightningDataModule):
         """Return batches in order."""
         return self._loader(self.test_set, train=False)
 
+    def predict_dataloader(self) -> BatchLoader:
+        """Return the batches of the test set, for `Trainer.predict`."""
+        return self.test_dataloader()
+
     def prepare_inputs(self, inputs: Tensor, dtype: torch.dtype, *, train: bool = False) -> Tensor:
         """Return stored inputs of shape ``(b, ...)`` as the network's input, in `dtype`, on their device."""
         return inputs.to(dtype)

@@ -1,16 +1,18 @@
 """The LightningModule for classification: its steps, its metrics, and when they are recorded."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import lightning
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.aggregation import MaxMetric, MinMetric
 
 from backlit.data.loader import BatchLoader
 from backlit.models.divergence import finite_losses
+from backlit.models.precision import Measures, at_least_float32
 
 Stage = Literal["train", "val", "test"]
 Compile = bool | Literal["reduce-overhead", "max-autotune"]
@@ -58,15 +60,15 @@ class Classifier(lightning.LightningModule):
         self.make_optimizer = torch.optim.Adam if optimizer is None else optimizer
         self.make_scheduler = scheduler
         # A training curve needs only the accuracy; the other metrics sort all scores and are computed in validation.
-        self.scores = _Measures(
+        self.scores = Measures(
             {
                 "train_": MetricCollection({"acc": scores["acc"].clone()}, prefix="train/"),
                 "val_": scores.clone(prefix="val/"),
                 "test_": scores.clone(prefix="test/"),
             }
         )
-        self.mean_loss = _Measures({f"{stage}_": MeanMetric() for stage in ("train", "val", "test")})
-        self.val_best = _Measures({"acc": MaxMetric(), "loss": MinMetric()})
+        self.mean_loss = Measures({f"{stage}_": MeanMetric() for stage in ("train", "val", "test")})
+        self.val_best = Measures({"acc": MaxMetric(), "loss": MinMetric()})
         for best in self.val_best.values():
             assert isinstance(best, Metric)
             best.persistent(True)
@@ -147,6 +149,16 @@ class Classifier(lightning.LightningModule):
         """Keep logits, targets and loss for the metrics."""
         self._step(batch, "test")
 
+    def predict_step(self, batch: Tensor | Sequence[Tensor], batch_idx: int) -> Tensor:
+        """Return the probabilities of a batch's inputs, in float32 or float64, as `probabilities` returns them.
+
+        Args:
+            batch: Inputs ``(b, ...)``, alone or followed by their targets.
+            batch_idx: The number of the batch.
+        """
+        logits = self(batch if isinstance(batch, Tensor) else batch[0])
+        return self.probabilities(at_least_float32(logits))
+
     def configure_callbacks(self) -> list[lightning.Callback]:
         """Return the callback that records, unless the Trainer has one; it runs before those that save."""
         has_one = any(isinstance(callback, Recorder) for callback in self.trainer.callbacks)  # type: ignore[attr-defined]
@@ -208,6 +220,9 @@ class Classifier(lightning.LightningModule):
             # Divergence is reported with the step where it began, not by its effect on validation.
             finite_losses(self, "train/loss", self._losses_since_record)
         measured = self._measure("val")
+        if self.trainer.state.fn != TrainerFn.FITTING:  # by `Trainer.validate`, to which nothing is a best so far
+            self._log(measured)
+            return
         if measured and not self.trainer.sanity_checking:
             for name in ("acc", "loss"):
                 best = self.val_best[name]
@@ -217,17 +232,24 @@ class Classifier(lightning.LightningModule):
         self._record(measured)
 
     def on_test_epoch_end(self) -> None:
-        """Record the test metrics."""
-        self._record(self._measure("test"))
+        """Log the test metrics."""
+        self._log(self._measure("test"))
+
+    def _log(self, measured: dict[str, Tensor]) -> None:
+        """Log metrics, the same in all processes, for the table and the result of `Trainer.test` and `validate`."""
+        # The largest of equal values is exactly that value, which their mean is not.
+        self.log_dict(measured, reduce_fx="max", sync_dist=self.trainer.world_size > 1)
 
     def _record(self, measured: dict[str, Tensor], **more: float) -> None:
-        """Pass metrics, the same in all processes, to callbacks, progress bar and loggers.
+        """Pass metrics of a training, the same in all processes, to callbacks, progress bar and loggers.
 
         Done directly, as in Lightning's LearningRateMonitor, since `log` costs 0.3 to 0.7 ms per value and counts steps
         from 0 in training, but from 1 in testing. Here a row has the number of optimizer steps.
         """
         row = {name: value.item() for name, value in measured.items()}
-        self.trainer.callback_metrics.update({name: value.detach().cpu() for name, value in measured.items()})
+        values = {name: value.detach().cpu() for name, value in measured.items()}
+        self.trainer.callback_metrics.update(values)
+        self.trainer.logged_metrics.update(values)
         self.trainer.progress_bar_metrics.update({name: row[name] for name in BAR_METRICS if name in row})
         if not self.trainer.sanity_checking:
             for logger in self.trainer.loggers:
@@ -244,10 +266,7 @@ class Classifier(lightning.LightningModule):
         assert isinstance(scores, MetricCollection)
         sizes = torch.tensor([len(t) for t in targets], device=self.device)
         mean_loss.update(finite_losses(self, f"{stage}/loss", losses), sizes)
-        all_logits = torch.cat(logits)
-        # bfloat16 has 128 values between 0.5 and 1, too few to rank scores by.
-        all_logits = all_logits.to(torch.promote_types(all_logits.dtype, torch.float32))
-        scores.update(self.probabilities(all_logits), torch.cat(targets))
+        scores.update(self.probabilities(at_least_float32(torch.cat(logits))), torch.cat(targets))
         values: dict[str, Tensor] = scores.compute()
         name = "train/loss_epoch" if stage == "train" else f"{stage}/loss"
         loss: Tensor = mean_loss.compute()
@@ -262,16 +281,6 @@ class Classifier(lightning.LightningModule):
             return optimizer
         total_steps = int(self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": self.make_scheduler(optimizer, total_steps)}
-
-
-class _Measures(nn.ModuleDict):
-    """Metrics that move with the module but stay in float32 when it is converted, as ``precision=bf16-true`` does.
-
-    In bfloat16 a best value would be rounded when it is restored, and a sum of sample counts ends at 256.
-    """
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        return super()._apply(lambda tensor: tensor.to(fn(tensor).device), recurse)  # type: ignore[no-untyped-call]
 
 
 class Recorder(lightning.Callback):

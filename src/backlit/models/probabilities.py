@@ -5,6 +5,7 @@ from torch import Tensor
 
 from backlit.data.memory import InMemoryDataModule
 from backlit.models.classifier import Classifier
+from backlit.models.precision import at_least_float32
 
 
 def probabilities(model: Classifier, datamodule: InMemoryDataModule, inputs: Tensor) -> Tensor:
@@ -20,9 +21,7 @@ def probabilities(model: Classifier, datamodule: InMemoryDataModule, inputs: Ten
         class 1 of two; float32 or float64.
     """
     dtype = next(model.parameters()).dtype  # `model.dtype` remains float32 after `model.bfloat16()`
-    logits = model(datamodule.prepare_inputs(inputs, dtype))
-    # bfloat16 has 128 values between 0.5 and 1, too few for a ranking.
-    return model.probabilities(logits.to(torch.promote_types(logits.dtype, torch.float32)))
+    return model.probabilities(at_least_float32(model(datamodule.prepare_inputs(inputs, dtype))))
 
 
 @torch.no_grad()

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterator
 
 import rich
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 
 
 @contextlib.contextmanager
@@ -46,14 +48,45 @@ def leave_process_as_found() -> Iterator[None]:
 
 @contextlib.contextmanager
 def leave_torch_as_found() -> Iterator[None]:
-    """Restore, at the end, what ``trainer.deterministic`` and ``trainer.benchmark`` set in torch."""
+    """Restore, at the end, what a run sets in torch: ``trainer.deterministic``, ``trainer.benchmark``, threads.
+
+    Where it starts other processes, Lightning divides the threads among them.
+    """
     import torch
 
+    threads = torch.get_num_threads()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
     warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark, deterministic = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     try:
         yield
     finally:
+        if torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, deterministic
+
+
+@contextlib.contextmanager
+def leave_generators_as_found() -> Iterator[None]:
+    """Restore, at the end, the state of the random generators of Python, NumPy and torch."""
+    from lightning.pytorch.utilities.seed import isolate_rng
+
+    isolated = isolate_rng()
+    isolated.__enter__()
+    try:
+        yield
+    finally:
+        isolated.__exit__(None, None, None)  # in a `with` statement it would restore nothing after an error
+
+
+@contextlib.contextmanager
+def leave_hydra_as_found() -> Iterator[None]:
+    """Restore, at the end, what a Hydra program sets for the life of its process, and forget it until then."""
+    program, settings = GlobalHydra.instance(), HydraConfig.instance()
+    hydra, config = program.hydra, settings.cfg
+    program.hydra = None
+    try:
+        yield
+    finally:
+        program.hydra, settings.cfg = hydra, config

@@ -71,7 +71,10 @@ def build_trainer(
         if not any(word in str(error).lower() for word in _HARDWARE_WORDS):
             raise
         asked = ", ".join(f"{key}={flags[key]}" for key in _HARDWARE_KEYS)
-        raise ValueError(f"must fit this machine and itself, got {asked}: {first_line(error)}") from error
+        reason = first_line(error)
+        if "interactive environment" in reason:  # Lightning advises ddp_notebook, which cannot work here
+            reason = "several processes need a script or backlit-train; a notebook or prompt has one"
+        raise ValueError(f"must fit this machine and itself, got {asked}: {reason}") from error
     if is_lean:
         use_lean_loop(trainer)
     return trainer
