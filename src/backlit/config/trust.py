@@ -108,9 +108,14 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
             continue
         if not _is_part(found):
             yield f"{place} of this run wants {target}, which is no part of a run"
-        elif package != "backlit" and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS):
-            rule = f"which writes elsewhere than into its directory; if you trust it: packages=[{package}]"
+        elif sends_elsewhere(found) and "lightning" not in packages:
+            rule = "which writes elsewhere than into its directory; if you trust it: packages=[lightning]"
             yield f"{place} of this run wants {target}, {rule}"
+
+
+def sends_elsewhere(found: Any) -> bool:
+    """Return whether an object is a logger that sends to a server, or writes outside of the run directory."""
+    return isinstance(found, type) and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS)
 
 
 def _is_part(found: Any) -> bool:
