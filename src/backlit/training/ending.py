@@ -5,6 +5,7 @@ import logging
 import sys
 
 from backlit.errors import ConfigError
+from backlit.loggers import TensorBoardLogger
 from backlit.runs.checkpoint import find_last_checkpoint
 from backlit.runs.commands import evaluate_command, resume_command
 from backlit.runs.files import is_disk_error
@@ -90,6 +91,9 @@ def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> Non
     """Record a full disk; add to the error's reason what is kept, and how to resume elsewhere."""
     with contextlib.suppress(OSError):  # then it stays `running`, of a process that has ended: interrupted
         record.end("failed", _describe(error))
+    # TensorBoard's files are on the full disk, or on one like it.
+    parts.sessions = {k: logger for k, logger in parts.sessions.items() if not isinstance(logger, TensorBoardLogger)}
+    end_sessions(parts, "failed", {})
     checkpoint = find_last_checkpoint(parts.run_dir)
     kept = "no checkpoint had been written"
     if checkpoint is not None:
