@@ -5,14 +5,15 @@ import logging
 import os
 import re
 import socket
+from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import loggers
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from backlit.arguments import Text, check_arguments
@@ -134,14 +135,17 @@ class MLFlowLogger(loggers.Logger):
         return self.run_id
 
     @rank_zero_only
-    def log_hyperparams(self, params: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Record parameters, nested ones under names like ``optimizer/lr``.
 
         MLflow lets no parameter change. Where a run that is resumed has another value, that is a tag of the same name.
         """
         from mlflow.entities import Param, RunTag
 
-        values = {name: str(value)[:_LONGEST_PARAMETER] for name, value in flatten(params, "/").items()}
+        values = {
+            name: str(value)[:_LONGEST_PARAMETER]
+            for name, value in flatten(vars(params) if isinstance(params, Namespace) else params, "/").items()
+        }
         recorded = self.experiment.get_run(self.run_id).data.params
         new = [Param(name, value) for name, value in values.items() if name not in recorded]
         tags = [RunTag(name, value) for name, value in values.items() if recorded.get(name, value) != value]

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.loggers import Logger
 
 from backlit.errors import ConfigError
-from backlit.loggers import MetricsCSV, TensorBoardLogger
+from backlit.loggers import TensorBoardLogger
 from backlit.loggers.session import begin_session, end_session, hyperparameters, server_run
 from backlit.runs.record import RunRecord
 from backlit.text import first_line
@@ -71,7 +72,7 @@ def end_sessions(parts: RunParts, status: str, metrics: Mapping[str, float]) -> 
         elif logger in parts.trainer.loggers:  # it has not failed
             if missing:
                 logger.log_metrics(missing, step=parts.trainer.global_step)
-            _attempt(parts.trainer, name, logger, lambda logger=logger: end_session(logger, status))
+            _attempt(parts.trainer, name, logger, partial(end_session, logger, status))
     parts.sessions.clear()
 
 
@@ -92,7 +93,7 @@ def _keep_from_failing(trainer: Trainer, name: str, logger: Logger) -> None:
 
 def _guarded(trainer: Trainer, name: str, logger: Logger, method: Callable[..., Any]) -> Callable[..., Any]:
     def call(*arguments: Any, **more: Any) -> Any:
-        return _attempt(trainer, name, logger, lambda: method(*arguments, **more))
+        return _attempt(trainer, name, logger, partial(method, *arguments, **more))
 
     return call
 
