@@ -14,6 +14,7 @@ from backlit.config.loggers import run_argument
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.loggers.mlflow import MLFlowLogger
 from backlit.loggers.tensorboard import TensorBoardLogger
+from backlit.runs.read_record import is_server_id
 
 # W&B calls a run with another exit code than 0 failed.
 _EXIT_CODES = {"completed": 0, "failed": 1, "interrupted": 130}
@@ -48,8 +49,9 @@ def begin_session(logger: Logger, listed: Mapping[str, Any]) -> None:
 
 
 def server_run(logger: Logger) -> str | None:
-    """Return what a logger calls the run on its server, once its session has begun; None if it has no server."""
-    return str(logger.version) if run_argument(type(logger)) and logger.version else None
+    """Return what a logger's server calls the run, once its session has begun; None if nobody can continue that."""
+    version: Any = logger.version
+    return str(version) if run_argument(type(logger)) and is_server_id(version) else None
 
 
 def log_picture(logger: Logger, name: str, png: bytes, step: int) -> None:

@@ -87,9 +87,14 @@ def own_packages(directory: Path) -> list[str]:
 
 
 def _logger_packages(directory: Path) -> list[str]:
-    """Return Lightning if a logger of a run sends to a server, or writes outside of the run directory."""
-    loggers = [value for key, value in flat_config(directory).items() if re.fullmatch(r"logger\..*\._target_", key)]
-    return ["lightning"] if any(not target.endswith((".TensorBoardLogger", ".CSVLogger")) for target in loggers) else []
+    """Return Lightning if a logger of a run sends to a server; `backlit.config.trust` wants it to be named."""
+    flat = flat_config(directory).items()
+    loggers = [value for key, value in flat if re.fullmatch(r"logger\..*\._target_", key)]
+    is_elsewhere = any(
+        target.startswith(("backlit.", "lightning.")) and not target.endswith((".TensorBoardLogger", ".CSVLogger"))
+        for target in loggers
+    )
+    return ["lightning"] if is_elsewhere else []
 
 
 def _own_flags(arguments: Iterable[str]) -> list[str]:

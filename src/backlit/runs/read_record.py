@@ -90,11 +90,14 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
+def is_server_id(value: object) -> bool:
+    """Return whether a value is what the server of a logger calls a run."""
+    return isinstance(value, str) and re.fullmatch(r"[\w-]{1,128}", value, re.ASCII) is not None
+
+
 def _is_ids(value: object) -> bool:
-    """Return whether a value is what the servers of loggers call a run."""
-    return isinstance(value, dict) and all(
-        isinstance(one, str) and re.fullmatch(r"[\w-]{1,128}", one, re.ASCII) for one in value.values()
-    )
+    """Return whether a value is what the servers of loggers call a run, by the loggers' names."""
+    return isinstance(value, dict) and all(map(is_server_id, value.values()))
 
 
 def _is_attempts(value: object) -> bool:

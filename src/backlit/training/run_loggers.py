@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from backlit.errors import ConfigError
 from backlit.loggers import TensorBoardLogger
 from backlit.loggers.session import begin_session, end_session, hyperparameters, server_run
+from backlit.runs.files import is_disk_error
 from backlit.runs.record import RunRecord
 from backlit.text import first_line
 from backlit.training.build import RunParts
@@ -40,9 +41,9 @@ def begin_sessions(parts: RunParts, record: RunRecord | None) -> None:
             continue  # a fast_dev_run has none
         try:
             begin_session(logger, listed)
-        except OSError:
-            raise
         except Exception as error:  # whatever a server's client raises
+            if is_disk_error(error):
+                raise
             raise ConfigError([f"logger.{name} cannot begin: {first_line(error)}"]) from error
         parts.sessions[name] = logger
         if isinstance(logger, TensorBoardLogger):
