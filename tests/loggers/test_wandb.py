@@ -37,9 +37,6 @@ def test_wandb_gets_a_run_whole_and_a_resumed_one_is_the_same(run_command: RunCo
         kept = directory / "files" / last[f"{name}/filenames"][0]
         with Image.open(kept) as image, Image.open(f"plots/{name}.png") as plot:
             assert numpy.array_equal(numpy.asarray(image), numpy.asarray(plot.convert(image.mode))), name
-    rejected = run_command("backlit-train", "resume=latest", "trainer.max_epochs=3", pictures)
-    assert rejected.returncode == 2
-    assert "if you trust it: packages=[lightning]" in rejected.stderr
     more = ["trainer.max_epochs=3", "packages=[lightning]"]
     done = run_command("backlit-train", "resume=latest", pictures, *more)
     assert done.returncode == 0, done.stderr
