@@ -61,6 +61,14 @@ def test_a_module_that_is_not_imported_yet_is_not_run(tmp_path: Path, monkeypatc
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize("target", ["lightning.pytorch.loggers.WandbLogger", "backlit.loggers.MLFlowLogger"])
+def test_a_logger_that_sends_elsewhere_is_trusted_with_lightning(target: str) -> None:
+    (line,) = untrusted_targets({"_target_": target}, "logger.x", ["mine"])
+    rule = "which writes elsewhere than into its directory; if you trust it: packages=[lightning]"
+    assert line == f"logger.x of this run wants {target}, {rule}"
+    assert list(untrusted_targets({"_target_": target}, "logger.x", ["lightning"])) == []
+
+
 def test_a_package_is_trusted_by_name() -> None:
     assert list(untrusted_targets({"_target_": "mine.Model"}, "model", ["mine"])) == []
     assert len(list(untrusted_targets({"_target_": "mines.Model"}, "model", ["mine"]))) == 1

@@ -48,6 +48,7 @@ _ENTRIES = (
     "started",
     "first_step",
     "planned_epochs",
+    "loggers",
 )
 _CSV = {
     "no header": b"1,2,3\n4,5,6\n",

@@ -78,6 +78,21 @@ def test_the_commands_of_a_run_of_own_parts_trust_them(tmp_path: Path, monkeypat
     assert sweep == f"backlit-train -m {flags} resume=sweep 'packages=[my_package,other]'"
 
 
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("lightning.pytorch.loggers.WandbLogger", " 'packages=[lightning]'"),
+        ("backlit.loggers.MLFlowLogger", " 'packages=[lightning]'"),
+        ("backlit.loggers.TensorBoardLogger", ""),
+        ("mine.Logger", " 'packages=[mine]'"),
+    ],
+)
+def test_a_resumed_run_trusts_a_logger_that_sends_elsewhere(target: str, words: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [f"logger.x._target_={target}"], [0.1])
+    assert resume_command(run, []) == f"backlit-train resume=run{words}"
+    assert evaluate_command(run).startswith("backlit-evaluate run=run")
+
+
 def test_the_path_of_own_parts_is_printed_where_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = write_run(tmp_path / "run", OWN[:1], [0.1])
     own = write_run(tmp_path / "ours", ["model._target_=torch.nn.Linear"], [0.1])

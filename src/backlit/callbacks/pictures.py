@@ -1,4 +1,4 @@
-"""What the network has learned, as pictures: in ``plots/`` of the run directory and in TensorBoard."""
+"""What the network has learned, as pictures: in ``plots/`` of the run directory and where the loggers write."""
 
 import math
 from pathlib import Path
@@ -7,13 +7,12 @@ from typing import Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from matplotlib.figure import Figure
-from tensorboard.compat.proto.summary_pb2 import Summary
 from torch import Tensor
 
 from backlit.arguments import PositiveInt, Text, check_arguments
 from backlit.callbacks.attempt import Attempts
-from backlit.callbacks.tensorboard import tensorboard_writers
 from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
+from backlit.loggers.session import log_picture
 from backlit.models import Classifier
 from backlit.models.probabilities import class_probabilities, predict_probabilities
 from backlit.plots.boundary import SQUARE, draw_boundary
@@ -36,7 +35,7 @@ class Pictures(Callback):
     Args:
         directory: Where the PNG files go.
         every_n_steps: Number of optimizer steps between pictures during training, of the current weights on the
-            validation set, in TensorBoard only. None for no such pictures. Each time takes about half a second.
+            validation set, for the loggers only. None for no such pictures. Each time takes about half a second.
 
     Raises:
         ValueError: If `every_n_steps` is less than 1.
@@ -93,16 +92,11 @@ class Pictures(Callback):
             probabilities = predict_probabilities(pl_module, data, samples.inputs, batch_size=data.eval_batch_size)
         for name, figure in draw_test_figures(pl_module, data, samples, probabilities).items():
             with self._attempts.attempt(f"the picture {name}"):
-                pixels = render(figure)
-                image = png(pixels)
+                image = png(render(figure))
                 if save:
                     self._save(name, image)
-                height, width, depth = pixels.shape
-                shown = Summary.Image(height=height, width=width, colorspace=depth, encoded_image_string=image)
-                for writer in tensorboard_writers(trainer):
-                    # add_image would encode the pixels a second time.
-                    summary = Summary(value=[Summary.Value(tag=name, image=shown)])
-                    writer.file_writer.add_summary(summary, trainer.global_step)
+                for logger in trainer.loggers:
+                    log_picture(logger, name, image, trainer.global_step)
 
     def _save(self, name: str, image: bytes) -> None:
         self.directory.mkdir(exist_ok=True)

@@ -1,21 +1,21 @@
 """Objects from the nodes of a config, with every reason why one cannot be built."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import loggers as lightning_loggers
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from backlit.config.loggers import check_available, resumed_arguments
 from backlit.text import first_line
 
 Part = TypeVar("Part")
@@ -29,7 +29,7 @@ class Components:
         datamodule: The data.
         model: The network with its loss and metrics.
         callbacks: Those of the group ``callbacks``, in their order.
-        loggers: Those of the group ``logger``, in their order.
+        loggers: Those of the group ``logger`` by their names, in their order.
         last_checkpoint: The callback that writes ``last.ckpt``.
         make_trainer: Makes Lightning's Trainer from its remaining arguments.
     """
@@ -37,12 +37,14 @@ class Components:
     datamodule: LightningDataModule | None = None
     model: LightningModule | None = None
     callbacks: list[Callback] = field(default_factory=list)
-    loggers: list[Logger] = field(default_factory=list)
+    loggers: dict[str, Logger] = field(default_factory=dict)
     last_checkpoint: Any = None
     make_trainer: partial[Any] | None = None
 
 
-def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, steps_done: int | None) -> Components:
+def build_components(
+    cfg: DictConfig, problems: list[str], *, last_path: Path, steps_done: int | None, logger_runs: Mapping[str, str]
+) -> Components:
     """Build what the nodes of a config describe, each once.
 
     Args:
@@ -50,6 +52,7 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
         problems: Gets a line for each constructor that rejects its arguments: it knows best what it takes.
         last_path: The file of the last checkpoint.
         steps_done: Optimizer steps of the checkpoint that the run resumes from; None for a fresh run.
+        logger_runs: What loggers call this run on their servers, as its record has it, by the names of the loggers.
     """
 
     def make(name: str, maker: Callable[[], Part]) -> Part | None:
@@ -63,16 +66,16 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
         for name, node in cfg.callbacks.items()
         if node is not None
     ]
-    loggers = [
-        make(f"logger.{name}", partial(_build_logger, node, steps_done))
+    loggers = {
+        str(name): make(f"logger.{name}", partial(_build_logger, node, steps_done, logger_runs.get(str(name))))
         for name, node in cfg.logger.items()
         if node is not None
-    ]
+    }
     components = Components(
         datamodule=data,
         model=model,
         callbacks=[callback for callback in callbacks if callback is not None],
-        loggers=[logger for logger in loggers if logger is not None],
+        loggers={name: logger for name, logger in loggers.items() if logger is not None},
         last_checkpoint=make("checkpoint", lambda: _build_part(cfg.checkpoint, Callback, path=last_path)),
         make_trainer=make("trainer", lambda: build_partial(cfg.trainer)),
     )
@@ -155,12 +158,8 @@ def _build_callback(node: DictConfig, directory: Path) -> Callback:
     return callback
 
 
-def _build_logger(node: DictConfig, steps_done: int | None) -> Logger:
-    """Return a logger; TensorBoard forgets the events of a resumed run from its checkpoint's step on.
-
-    Those of that step itself may be of the test, or of the next step. `training.train.run` records the others again.
-    """
-    kind = get_object(node["_target_"])
-    is_tensorboard = isinstance(kind, type) and issubclass(kind, lightning_loggers.TensorBoardLogger)
-    more = {"purge_step": steps_done} if is_tensorboard and steps_done is not None else {}
+def _build_logger(node: DictConfig, steps_done: int | None, run_id: str | None) -> Logger:
+    """Return a logger, if it can work on this machine."""
+    check_available(node)
+    more = resumed_arguments(node, steps_done, run_id)
     return _build_part(node, Logger, **more)  # type: ignore[type-abstract]

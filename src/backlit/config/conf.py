@@ -28,6 +28,17 @@ def job_name(number: int, overrides: str) -> str:
     return f"{number}_{name[:120]}" if name else str(number)
 
 
+def run_name(output_dir: str | None) -> str | None:
+    """Return the name of a run directory; None if there is none yet."""
+    return Path(output_dir).name or None if output_dir else None
+
+
+def sweep_name(output_dir: str | None) -> str | None:
+    """Return the name of the sweep directory that a run directory is in; None if it is in none."""
+    parent = Path(output_dir or "").absolute().parent
+    return parent.name if output_dir and (parent / "sweep.json").is_file() else None
+
+
 def values_around(value: float) -> str:
     """Return seven values around `value`, two a decade, as Hydra's override grammar lists them."""
     return ",".join(f"{value * 10 ** (half_decades / 2):.2g}" for half_decades in range(-3, 4))
@@ -62,6 +73,8 @@ def offer_run_data(node: dict[str, Any], precision: str) -> None:
 
 
 OmegaConf.register_new_resolver("backlit.job_name", job_name, replace=True)
+OmegaConf.register_new_resolver("backlit.run_name", run_name, replace=True)
+OmegaConf.register_new_resolver("backlit.sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("backlit.around", values_around, replace=True)
 OmegaConf.register_new_resolver("backlit.at_once", resolve_n_jobs, replace=True)
 OmegaConf.register_new_resolver("backlit.direction", search_direction, replace=True)

@@ -108,8 +108,8 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
             yield f"{place} of this run wants {target}, which {package} does not have"
         elif not _is_part(found):
             yield f"{place} of this run wants {target}, which is no part of a run"
-        elif package != "backlit" and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS):
-            rule = f"which writes elsewhere than into its directory; if you trust it: packages=[{package}]"
+        elif sends_elsewhere(found) and "lightning" not in packages:
+            rule = "which writes elsewhere than into its directory; if you trust it: packages=[lightning]"
             yield f"{place} of this run wants {target}, {rule}"
 
 
@@ -127,6 +127,11 @@ def _find_imported(target: str) -> Any:
     for part in target.split(".")[1:]:
         found = vars(found).get(part) if isinstance(found, ModuleType) else None  # no __getattr__, which may import
     return found
+
+
+def sends_elsewhere(found: Any) -> bool:
+    """Return whether an object is a logger that sends to a server, or writes outside of the run directory."""
+    return isinstance(found, type) and issubclass(found, Logger) and not issubclass(found, _LOCAL_LOGGERS)
 
 
 def _is_part(found: Any) -> bool:

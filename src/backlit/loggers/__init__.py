@@ -1,6 +1,7 @@
-"""Where metrics go: the CSV file that every run writes, and TensorBoard."""
+"""Where metrics go: the CSV file that every run writes, TensorBoard, MLflow; what every logger gets besides."""
 
 from backlit.loggers.metrics_csv import MetricsCSV
+from backlit.loggers.mlflow import MLFlowLogger
 from backlit.loggers.tensorboard import TensorBoardLogger
 
-__all__ = ["MetricsCSV", "TensorBoardLogger"]
+__all__ = ["MLFlowLogger", "MetricsCSV", "TensorBoardLogger"]

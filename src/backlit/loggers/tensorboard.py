@@ -70,16 +70,6 @@ class TensorBoardLogger(loggers.TensorBoardLogger):
         write_session_end(Path(self.log_dir), status)
 
 
-def hyperparameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what HParams lists of a run's config, which is plain data."""
-    trainer = ("max_epochs", "accelerator", "devices", "precision", "accumulate_grad_batches", "gradient_clip_val")
-    chosen: dict[str, Any] = {
-        group: {key: value for key, value in config[group].items() if not key.startswith("_")}
-        for group in ("data", "model", "optimizer", "scheduler")
-    }
-    return chosen | {"seed": config["seed"], "trainer": {name: config["trainer"].get(name) for name in trainer}}
-
-
 def write_session_end(directory: Path, status: str) -> None:
     """Record for TensorBoard's HParams, in a file of its own, how the run that logged to `directory` ended."""
     code = api_pb2.Status.STATUS_SUCCESS if status == "completed" else api_pb2.Status.STATUS_FAILURE

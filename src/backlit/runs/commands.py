@@ -63,7 +63,7 @@ def resume_command(
         is_sweep: Whether it is a sweep.
         parts_of: A run with the same parts; `directory` by default.
     """
-    packages = own_packages(parts_of or directory)
+    packages = [*own_packages(parts_of or directory), *_logger_packages(parts_of or directory)]
     words = ["backlit-train", *(["-m"] if is_sweep else []), *_own_flags(arguments)]
     # What names a place elsewhere is not taken from a record alone.
     places = [
@@ -84,6 +84,17 @@ def own_packages(directory: Path) -> list[str]:
         targets += re.findall(r"'_target_': '([^']*)'", value)  # in a list
     packages = sorted({target.split(".")[0] for target in targets} - {"backlit", "lightning", "torch"})
     return [package for package in packages if package.isidentifier()]
+
+
+def _logger_packages(directory: Path) -> list[str]:
+    """Return Lightning if a logger of a run sends to a server; `backlit.config.trust` wants it to be named."""
+    flat = flat_config(directory).items()
+    loggers = [value for key, value in flat if re.fullmatch(r"logger\..*\._target_", key)]
+    is_elsewhere = any(
+        target.startswith(("backlit.", "lightning.")) and not target.endswith((".TensorBoardLogger", ".CSVLogger"))
+        for target in loggers
+    )
+    return ["lightning"] if is_elsewhere else []
 
 
 def _own_flags(arguments: Iterable[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """``run.json`` and ``metrics.json`` as they are read: whole and of the right types, or not at all."""
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -89,6 +90,16 @@ def _is_texts(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(element, str) for element in value)
 
 
+def is_server_id(value: object) -> bool:
+    """Return whether a value is what the server of a logger calls a run."""
+    return isinstance(value, str) and re.fullmatch(r"[\w-]{1,128}", value, re.ASCII) is not None
+
+
+def _is_ids(value: object) -> bool:
+    """Return whether a value is what the servers of loggers call a run, by the loggers' names."""
+    return isinstance(value, dict) and all(map(is_server_id, value.values()))
+
+
 def _is_attempts(value: object) -> bool:
     """Return whether a value is a list of what a record keeps of earlier attempts."""
     return isinstance(value, list) and all(
@@ -133,6 +144,7 @@ _ENTRIES: dict[str, tuple[str, Fits]] = {
     "versions": _MAPPING,
     "git": _MAPPING,
     "project": _MAPPING,
+    "loggers": ("a mapping of names to ids", _is_ids),
     "attempts": ("a list of earlier attempts", _is_attempts),
     "extension": ("the record of an attempt", _is_extension),
 }

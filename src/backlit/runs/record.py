@@ -118,6 +118,8 @@ class RunRecord:
         self._completed = earlier if is_extension else None
         attempts = _attempts(earlier)
         self._earlier_s = sum(attempt.get("duration_s") or 0 for attempt in attempts)
+        # A logger that this attempt does without is continued by a later one.
+        loggers = earlier.get("loggers", {}) | earlier.get("extension", {}).get("loggers", {})
         git, project, diff = git_state()
         if diff:
             with atomic_write(directory / "uncommitted.diff") as temporary:
@@ -139,6 +141,7 @@ class RunRecord:
             "ended": None,
             "duration_s": None,
             "error": None,
+            "loggers": loggers,
             "attempts": attempts,
         }
         self._write()

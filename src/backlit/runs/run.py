@@ -151,6 +151,12 @@ class Run:
             pass
         return f"process {pid} on {host}"
 
+    @property
+    def logger_runs(self) -> dict[str, str]:
+        """Return what the servers of its loggers call the run, by the loggers' names in the config."""
+        found: dict[str, str] = self.record.get("loggers", {}) | self.attempt.get("loggers", {})
+        return found
+
     @functools.cached_property
     def metrics(self) -> dict[str, float]:
         """Return the final metrics; empty if the run has none yet."""

@@ -9,6 +9,7 @@ from typing import Any
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
@@ -47,6 +48,8 @@ class RunParts:
         metrics_csv: The logger of ``metrics.csv``; None in a ``fast_dev_run``, which writes nothing.
         best: The callback that keeps the best checkpoint; None without validation.
         last: The callback that keeps the last checkpoint; None in a ``fast_dev_run``.
+        loggers: The loggers of the config, by name.
+        sessions: Those whose session has begun and has not ended, by name.
         caught_warnings: The warnings of the constructors; the run issues them again, for its log.
     """
 
@@ -61,6 +64,8 @@ class RunParts:
     metrics_csv: MetricsCSV | None
     best: BestCheckpoint | None
     last: LastCheckpoint | None
+    loggers: dict[str, Logger] = field(default_factory=dict)
+    sessions: dict[str, Logger] = field(default_factory=dict)
     caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
 
 
@@ -87,7 +92,7 @@ def build_run(
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
     # A run resumes if it trains from a checkpoint of its own; from another run's it takes the weights.
-    steps_done, is_extension = None, False
+    steps_done, is_extension, logger_runs = None, False, dict[str, str]()
     if checkpoint is not None and config["train"] and checkpoint.is_of(run_dir):
         if problem := find_malformed(checkpoint.content):
             rule = f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}"
@@ -95,12 +100,15 @@ def build_run(
         steps_done = checkpoint.content["global_step"]
         earlier = Run.read(run_dir)
         is_extension = earlier is not None and earlier.status == "completed"
+        logger_runs = {} if earlier is None else earlier.logger_runs
         problems += check_remaining(config["trainer"], checkpoint.content, is_extension=is_extension)
     last_path = (run_dir / "checkpoints").resolve() / "last.ckpt"
     if not problems:
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
     with warnings.catch_warnings(record=True) as caught:
-        components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
+        components = build_components(
+            cfg, problems, last_path=last_path, steps_done=steps_done, logger_runs=logger_runs
+        )
         problems += choose_modes(config, components.model, components.callbacks)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
         parts.is_extension = is_extension
@@ -189,7 +197,7 @@ def _assemble(
                 flags,
                 run_dir=run_dir,
                 callbacks=[first, *components.callbacks, *own_callbacks],
-                loggers=[*own_loggers, *components.loggers],
+                loggers=[*own_loggers, *components.loggers.values()],
                 checkpoint_io=SafeCheckpointIO(None if config["train"] and steps_done is None else checkpoint),
                 timeout=timedelta(seconds=timeout_s),
                 is_lean=config["lean_loop"],
@@ -198,4 +206,6 @@ def _assemble(
         )
     model: Any = components.model
     datamodule: Any = components.datamodule
-    return RunParts(run_dir, config, steps_done, False, model, datamodule, trainer, start, metrics_csv, best, last)
+    parts = RunParts(run_dir, config, steps_done, False, model, datamodule, trainer, start, metrics_csv, best, last)
+    parts.loggers = components.loggers
+    return parts

@@ -1,11 +1,11 @@
-"""How a run ends: what its record, TensorBoard and the console say of a success, a failure, a signal, a full disk."""
+"""How a run ends: what its record, its loggers and the console say of a success, a failure, a signal, a full disk."""
 
 import contextlib
 import logging
 import sys
 
 from backlit.errors import ConfigError
-from backlit.loggers.tensorboard import TensorBoardLogger
+from backlit.loggers import TensorBoardLogger
 from backlit.runs.checkpoint import find_last_checkpoint
 from backlit.runs.commands import evaluate_command, resume_command
 from backlit.runs.files import is_disk_error
@@ -13,6 +13,7 @@ from backlit.runs.record import RunRecord
 from backlit.runs.results import Results
 from backlit.text import metrics_table, shell_path
 from backlit.training.build import RunParts
+from backlit.training.run_loggers import end_sessions
 from backlit.training.signals import interrupting_signal
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
     """Record that a run has completed; print its metrics and what to type next."""
-    _end(parts, record, "completed")
+    _end(parts, record, "completed", metrics=results.metrics)
     run_dir = shell_path(parts.run_dir)
     seconds, steps = record.content["duration_s"], parts.trainer.global_step
     log.info("%s: completed in %.1f s, %d steps", parts.config["task_name"], seconds, steps)
@@ -70,12 +71,16 @@ def end_without_results(parts: RunParts, record: RunRecord | None, error: BaseEx
         sys.exit(_EXIT_CODES[signal])
 
 
-def _end(parts: RunParts, record: RunRecord, status: str, error: str | None = None) -> None:
-    """Write the status into ``run.json`` and TensorBoard."""
+def _end(
+    parts: RunParts,
+    record: RunRecord,
+    status: str,
+    error: str | None = None,
+    metrics: dict[str, float] | None = None,
+) -> None:
+    """Write the status into ``run.json``, and where the loggers write."""
     record.end(status, error)
-    for logger in parts.trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.end_session(status)
+    end_sessions(parts, status, metrics or {})
 
 
 def _describe(error: BaseException) -> str:
@@ -86,6 +91,9 @@ def _end_on_full_disk(parts: RunParts, record: RunRecord, error: OSError) -> Non
     """Record a full disk; add to the error's reason what is kept, and how to resume elsewhere."""
     with contextlib.suppress(OSError):  # then it stays `running`, of a process that has ended: interrupted
         record.end("failed", _describe(error))
+    # TensorBoard's files are on the full disk, or on one like it.
+    parts.sessions = {k: logger for k, logger in parts.sessions.items() if not isinstance(logger, TensorBoardLogger)}
+    end_sessions(parts, "failed", {})
     checkpoint = find_last_checkpoint(parts.run_dir)
     kept = "no checkpoint had been written"
     if checkpoint is not None:

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Checkpoint, GradientAccumulationSchedule
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from backlit.arguments import Positive, PositiveInt, check_arguments
-from backlit.loggers import MetricsCSV, TensorBoardLogger
+from backlit.loggers import MetricsCSV, MLFlowLogger, TensorBoardLogger
 from backlit.training import lightning_internals
 from backlit.training.inexact import inexact_parts
 from backlit.training.loader_order import LoaderOrder, has_plain_loaders, own_generators
@@ -69,7 +69,7 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Add the state of each process, and what a scheduler, a callback or a logger may ask for later.
 
-        What TensorBoard buffers is written: a kill would lose records that the checkpoint has behind it.
+        What loggers buffer is written: a kill would lose records that the checkpoint has behind it.
         """
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
         for logger in trainer.loggers:
@@ -77,6 +77,8 @@ class LastCheckpoint(Checkpoint):
                 checkpoint["metrics_csv_rows"] = len(logger.rows)
             elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.flush()
+            elif isinstance(logger, MLFlowLogger):
+                logger.flush()
         state = rank_state(pl_module, own_generators(trainer))
         if has_plain_loaders(trainer):
             state["order"] = self._order.state

@@ -20,7 +20,6 @@ from backlit.distributed.environment import is_lightning_child, launcher_environ
 from backlit.distributed.rendezvous import local_store
 from backlit.distributed.supervise import supervise_ranks
 from backlit.errors import ConfigError
-from backlit.loggers.tensorboard import TensorBoardLogger, hyperparameters
 from backlit.logs import quiet_lightning
 from backlit.runs.config_files import write_config
 from backlit.runs.files import is_disk_error, lock_directory, new_directory, remove_directories
@@ -31,6 +30,7 @@ from backlit.training import ending, lightning_internals
 from backlit.training.build import RunParts, build_run
 from backlit.training.fit import fit_and_test
 from backlit.training.restore_process import leave_process_as_found, leave_torch_as_found
+from backlit.training.run_loggers import begin_sessions
 from backlit.training.signals import raise_system_exit, sigterm_ends_in_order
 
 log = logging.getLogger(__name__)
@@ -92,24 +92,14 @@ def run(parts: RunParts) -> Results:
             log.info("starts with the weights of %s", shell_path(Path(parts.config["ckpt_path"])))
         try:
             with _supervised(parts):
-                results = _fit_and_test(parts)
+                begin_sessions(parts, record)
+                results = fit_and_test(parts)
         except BaseException as error:
             ending.end_without_results(parts, record, error)
             raise
         if record is not None:
             ending.complete(parts, record, results)
         return results
-
-
-def _fit_and_test(parts: RunParts) -> Results:
-    listed = hyperparameters(parts.config)
-    for logger in parts.trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.begin_session(listed)
-            for row in parts.metrics_csv.rows_before if parts.metrics_csv else ():
-                if row["step"] == parts.steps_done:
-                    logger.log_metrics({k: v for k, v in row.items() if k != "step"}, step=parts.steps_done)
-    return fit_and_test(parts)
 
 
 @contextlib.contextmanager
