@@ -71,6 +71,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     found, directory = evaluate_run(cfg, run)
     _show(found)
     names = ["evaluation.json", "pictures"] if "classes" in found else ["evaluation.json"]
+    if found.get("missing"):
+        log.info("  intervals, classes and pictures: %s", found["missing"])
     if "samples" in found:
         log.info("  samples   %s", f"{found['samples']:,}")
     log.info("  weights   %s", shell_path(run.checkpoint))
