@@ -113,14 +113,19 @@ SLIPS = {
     "model.lr=0.1": "model.lr: no such key; type optimizer.lr=0.1",
     "optimiser.lr=3": "optimiser.lr: no such key; type optimizer.lr=3",
     # An argument of a class; never one of another class.
-    "optimizer.eps=1e-6": f"optimizer.eps: no such key; type +optimizer.eps=1e-6{ADDED}",
-    "eps=1e-6": f"eps: no such key or group; type +optimizer.eps=1e-6{ADDED}",
-    "optimizer.momentum=0.9": "optimizer.momentum: no such key; optimizer has: lr, weight_decay, betas, fused",
-    "optimizer=sgd optimizer.eps=1": "optimizer.eps: no such key; "
-    "optimizer has: lr, weight_decay, momentum, nesterov, fused",
+    "optimizer.eps=1e-6": "accepted",
+    "eps=1e-6": "eps: no such key or group; type optimizer.eps=1e-6",
+    "optimizer.momentum=0.9": "optimizer.momentum: no such key; optimizer has: lr, weight_decay, betas, fused, eps, "
+    "amsgrad, foreach, maximize, capturable, differentiable, decoupled_weight_decay",
+    "optimizer=sgd optimizer.eps=1": "optimizer.eps: no such key; optimizer has: lr, weight_decay, momentum, nesterov, "
+    "fused, dampening, maximize, foreach, differentiable",
+    "optimizer.amsgard=true": "optimizer.amsgard: no such key, did you mean optimizer.amsgrad?",
+    "optimizer._target_=torch.optim.NAdam optimizer.momentum_decay=0.01": "accepted",
+    "scheduler._target_=torch.optim.lr_scheduler.StepLR scheduler.step_size=5 scheduler.interval=step": "accepted",
     "scheduler=cosine scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has: min_lr",
     "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
-    "scheduler=one_cycle, scheduler=plateau, scheduler=step",
+    "scheduler=cosine_annealing, scheduler=exponential, scheduler=linear, scheduler=multi_step, scheduler=one_cycle, "
+    "scheduler=plateau, scheduler=reduce_on_plateau, scheduler=step, scheduler=step_lr",
     "logger.wandb.project=x": "logger.wandb.project: no such key; logger has: tensorboard",
     "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
     # Plus and tilde.
