@@ -175,7 +175,9 @@ SLIPS = {
     "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
     "for a list: 'optimizer.lr=[1,2]'",
     "trainer=cpu,gpu": "trainer=cpu,gpu names several options: for a sweep add -m; otherwise type one: trainer=cpu",
-    "optimizer.lr=interval(0,1)": "optimizer.lr=interval(0,1) has several values: for a sweep add -m",
+    "optimizer.lr=interval(0,1)": "optimizer.lr=interval(0,1): this is for a search: add sweep=optuna; "
+    "for a grid of values: -m key=1,2,3",
+    "scheduler=cosine scheduler.hidden_sizes=[3]": "scheduler.hidden_sizes: no such key; type 'model.hidden_sizes=[3]'",
     # Options.
     "trainer=cuda": "trainer=cuda: type trainer=gpu",
     "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, mlp",

@@ -89,9 +89,7 @@ def test_every_target_is_found_in_lists_and_within_targets() -> None:
     assert found == [("a", "a"), ("a.x", "b"), ("a.x.c[0]", "d")]
 
 
-@pytest.mark.parametrize(
-    "more", [["scheduler=plateau", "optimizer=adamw"], ["scheduler=step_lr", "debug=profiler"]]
-)
+@pytest.mark.parametrize("more", [["scheduler=plateau", "optimizer=adamw"], ["scheduler=step_lr", "debug=profiler"]])
 def test_the_configs_of_backlit_are_trusted(more: list[str], composed: Compose) -> None:
     config = composed(*more)
     config.output_dir = "."

@@ -130,7 +130,8 @@ class KnownKeys:
             if nearest(last, [*self._children(parent), *self._arguments(parent)]):
                 return []
         leaves = [one for one in self.names if not OmegaConf.is_dict(OmegaConf.select(self.config, one))]
-        if same := same_name_keys(dotted, leaves):
+        same = same_name_keys(dotted, leaves)
+        if same and not (parent and same[0].startswith("search.")):
             return same
         if parent:
             return []

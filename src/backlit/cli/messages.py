@@ -15,7 +15,7 @@ from backlit.text import printable, shell_word
 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
-_SEARCH = "is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
+_SEARCH = "this is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
 # Options that backlit had once, or that others call so, and what does their work.
 _REPLACED = {
     "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
@@ -59,9 +59,10 @@ def explain(error: BaseException, config_name: str, *, is_recorded: bool = True)
             return f"{match[1]}: {_SEARCH}"
         return _explain_several_values(match[1])
     if match := re.search(r"(?s)Sweep parameters '(.+)' requires --multirun", text):
-        return f"{match[1]} has several values: for a sweep add -m"
+        searched = "=interval(" in match[1] or "=tag(" in match[1]
+        return f"{match[1]}: {_SEARCH}" if searched else f"{match[1]} has several values: for a sweep add -m"
     if "BasicSweeper does not support" in text:
-        return f"interval(...) {_SEARCH}"
+        return f"interval(...): {_SEARCH}"
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"+{match[1]}: the key exists; type it without +: {_typed_as(match[1], match[1])}"
     if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
