@@ -266,6 +266,33 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
 
 
 @pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.noise=1", "+data.noise=1"),
+        ("data.size=1", "data.size=1"),
+        ("data.nose=1", "data.nose=1"),
+        ("optimizer.eps=1e-6,1e-3", "+optimizer.eps=1e-6,1e-3"),
+        ("model.optimizer=1", "+model.optimizer=1"),  # the check of the config says what sets it
+        ("callbacks.stop._target_=own_for_message.Data", "+callbacks.stop._target_=own_for_message.Data"),
+    ],
+)
+def test_an_argument_that_the_yaml_of_an_own_class_leaves_out_is_a_key(
+    typed: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_for_message.py").write_text(OWN)
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "own.yaml").write_text("_target_: own_for_message.Data\nsize: 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_for_message", raising=False)
+    arguments = ["--config-dir", "mine", "data=own", typed]
+    monkeypatch.setattr("sys.argv", ["backlit-train", *arguments])
+    assert read_arguments(arguments, "train")[-1] == read
+    # What a run directory has recorded is read as it is.
+    monkeypatch.setattr("sys.argv", ["backlit-train", "resume=x", typed])
+    assert read_arguments(["resume=x", typed], "train")[-1] == typed
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("# @package _global_\ntask_name: [x\n", "experiment/own.yaml, line 3: expected ',' or ']', but got '<"),
