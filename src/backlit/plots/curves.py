@@ -22,9 +22,8 @@ def draw_curves(rows: Iterable[Mapping[str, float]]) -> Figure:
     margins = {"left": 0.07, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.16}
     kinds = {"loss": "loss", "acc": "accuracy"}
     for axes, (kind, title) in zip(figure.subplots(1, 2, gridspec_kw=margins), kinds.items(), strict=True):
-        named = [
-            (f"{stage}{mark}{kind}", colour) for stage, colour in (("train", BLUE), ("val", ORANGE)) for mark in "/_"
-        ]
+        stages = (("train", BLUE), ("val", ORANGE))
+        named = [(f"{stage}{mark}{kind}", colour) for stage, colour in stages for mark in "/_"]
         for name, colour in named:
             points = [(row["step"], row[name]) for row in rows if name in row]
             if points:
