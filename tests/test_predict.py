@@ -398,13 +398,11 @@ def own_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("data", "model", "message"),
     [
-        ("backlit.data.PointsDataModule", "Foreign", r"^run must have a backlit\.models\.Classifier, got Foreign in "),
-        ("lightning.LightningDataModule", "MyCNN", r"^run must have data with prepare_inputs and .*, got Lightning"),
+        ("backlit.data.PointsDataModule", "Foreign", r"^Foreign needs forward\(self, inputs\), .*, for predictions$"),
+        ("lightning.LightningDataModule", "MyCNN", r"^LightningDataModule needs input_shape, "),
     ],
 )
-def test_a_run_without_classifier_or_images_is_rejected(
-    data: str, model: str, message: str, own_run: Any, predicted: Any
-) -> None:
+def test_what_a_run_does_not_offer_is_named(data: str, model: str, message: str, own_run: Any, predicted: Any) -> None:
     Image.new("L", (28, 28)).save("a.png")
     run = own_run(data, model, **({"channels": 3} if model == "MyCNN" else {}))
     with pytest.raises(ConfigError, match=r"packages=\["):

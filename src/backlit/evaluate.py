@@ -10,7 +10,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.cli.arguments import read_path
+from backlit.cli.known_keys import KnownKeys
 from backlit.cli.plan import Plan
+from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import offer_run_data
 from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
@@ -28,11 +30,11 @@ def main() -> None:
 
 
 def _plan(arguments: list[str]) -> Plan:
-    """Offer the data of the run that the arguments name; they stay as they are."""
+    """Offer the data of the run that the arguments name; what its YAML leaves out gets Hydra's ``+``."""
     for argument in arguments:
         if argument.startswith("run="):
             _offer_data(read_path(argument.removeprefix("run=")))
-    return Plan(arguments)
+    return Plan(add_unlisted(arguments, KnownKeys("evaluate")))
 
 
 def _offer_data(run: str) -> None:
@@ -72,6 +74,8 @@ def evaluate(cfg: DictConfig) -> dict[str, float]:
     found, directory = evaluate_run(cfg, run)
     _show(found)
     names = ["evaluation.json", "pictures"] if "classes" in found else ["evaluation.json"]
+    if found.get("missing"):
+        log.info("  intervals, classes and pictures: %s", found["missing"])
     if "samples" in found:
         log.info("  samples   %s", f"{found['samples']:,}")
     log.info("  weights   %s", shell_path(run.checkpoint))

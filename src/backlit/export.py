@@ -7,7 +7,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -53,9 +52,9 @@ def export(cfg: DictConfig) -> Path:
       included.
     - ``torch_export`` and ``onnx``: a whole program, from inputs as the data set stores them to probabilities, so that
       its users cannot forget normalisation. It has one input, ``inputs``, of shape ``(batch, *input_shape)`` with any
-      batch size: uint8 pixels, 0 to 255, for MNIST and its relatives, otherwise floats of the dtype in which it
-      computes. It has one output, ``probabilities``, that of the model's `probabilities`: ``(batch, num_classes)``, or
-      ``(batch,)`` for class 1 of two. It computes in float32, or in float64 if the run did; the weights of a run in
+      batch size: integers where the data set stores them (uint8 pixels, 0 to 255), otherwise floats of the dtype in
+      which it computes. It has one output, ``probabilities``: ``(batch, num_classes)``, or ``(batch,)`` for class 1 of
+      two. It computes in float32, or in float64 if the run did; the weights of a run in
       half precision are the same numbers in float32.
 
     Args:
@@ -103,8 +102,9 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
         ValueError: If there is no such run, or if its model or data do not suit the format.
     """
     from backlit.inference.exported_file import write_program_file, write_weights_file
+    from backlit.inference.stored_inputs import StoredInputs
     from backlit.load import check_named, load_named, read_config
-    from backlit.models import Classifier
+    from backlit.models.protocol import missing_definition
     from backlit.runs.checkpoint import net_weights, read_checkpoint
     from backlit.runs.find import find_run
 
@@ -115,13 +115,10 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
         return checkpoint, config, functools.partial(write_weights_file, weights)
     run = load_named(cfg)
     assert run.checkpoint is not None
-    rule = f"for format={cfg.format} (format=state_dict takes any)"
-    if not isinstance(run.model, Classifier):
-        raise ValueError(f"model must be a backlit.models.Classifier {rule}, got {type(run.model).__name__}")
-    data: Any = run.datamodule
-    if not (hasattr(data, "input_shape") and hasattr(data, "prepare_inputs")):
-        raise ValueError(f"data must be an InMemoryDataModule {rule}, got {type(data).__name__}")
-    return run.checkpoint, run.config, functools.partial(write_program_file, run.model, data, cfg.format)
+    if missing := missing_definition(run.model, run.datamodule):
+        raise ValueError(f"for format={cfg.format} {missing} (format=state_dict takes any module)")
+    write = functools.partial(write_program_file, run, StoredInputs.of_run(run), cfg.format)
+    return run.checkpoint, run.config, write
 
 
 def _output_path(cfg: DictConfig, config: DictConfig) -> Path:

@@ -59,12 +59,10 @@ def predict(cfg: DictConfig) -> Counter[str]:
     files = find_input(cfg, output)
     if cfg.output == "-":
         rich.reconfigure(stderr=True)  # where the logs go then, too
-    run = load_run_on_device(cfg)
+    run, stored = load_run_on_device(cfg)
     assert run.checkpoint is not None
-    data: Any = run.datamodule
-    model: Any = run.model
-    reader = Reader(tuple(data.input_shape), cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
-    predictor = Predictor(model, data, cfg.batch_size)
+    reader = Reader(stored.shape, cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
+    predictor = Predictor(run.model, run.datamodule, cfg.batch_size)
     with report_unwritable(cfg.output):
         if cfg.output == "-":
             with open_product_stream() as stream:

@@ -7,8 +7,9 @@ import numpy
 import pytest
 import torch
 
-from backlit.callbacks.pictures import Pictures, class_names, draw_test_figures, evaluated_samples
-from backlit.data import InMemoryDataModule, MNISTDataModule, PointsDataModule, TensorPairs
+from backlit.callbacks.evaluated import Evaluated, Part, evaluated_samples
+from backlit.callbacks.pictures import Pictures, draw_test_figures
+from backlit.data import MNISTDataModule, PointsDataModule
 from backlit.models import BinaryClassifier, MulticlassClassifier
 
 
@@ -18,9 +19,9 @@ def test_an_interval_below_one_is_rejected() -> None:
 
 
 def test_images_get_a_confusion_matrix_mistakes_and_the_first_layer() -> None:
-    samples = TensorPairs(torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8))
     probabilities = torch.eye(10)[:8].roll(1, dims=1)  # sample n is taken for n + 1
-    figures = draw_test_figures(MulticlassClassifier(hidden_sizes=[6]), MNISTDataModule(), samples, probabilities)
+    found = Evaluated(torch.zeros(8, 1, 28, 28, dtype=torch.uint8), torch.arange(8), probabilities)
+    figures = draw_test_figures(MulticlassClassifier(hidden_sizes=[6]), MNISTDataModule(), found)
     assert set(figures) == {"confusion_matrix", "mistakes", "first_layer"}
     assert figures["confusion_matrix"].axes[0].get_title() == "0 of 8 right"
     assert "8 mistakes in 8" in figures["mistakes"].axes[0].get_title()
@@ -33,7 +34,8 @@ def test_points_get_the_boundary_of_the_network(sign: int, right: int) -> None:
     model = BinaryClassifier(hidden_sizes=[])
     weight, bias = torch.tensor([[1.0, 2.0]]), torch.tensor([0.5])
     model.net.load_state_dict({"fc1.weight": sign * weight, "fc1.bias": sign * bias})
-    figures = draw_test_figures(model, data, data.test_set, torch.rand(len(data.test_set)))
+    test = data.test_set
+    figures = draw_test_figures(model, data, Evaluated(test.inputs, test.targets, torch.rand(len(test))))
     assert set(figures) == {"confusion_matrix", "boundary"}
     axes = figures["boundary"].axes[0]
     assert axes.get_title().startswith(f"{right} of 30 training points right")
@@ -47,12 +49,12 @@ def test_points_get_the_boundary_of_the_network(sign: int, right: int) -> None:
 def test_the_boundary_of_an_evaluation_has_the_evaluated_points_all_inside_the_picture() -> None:
     data = PointsDataModule(train_size=30, test_size=2000, test_noise=0.5)
     data.setup("test")
-    samples = TensorPairs(data.test_set.inputs[:1500], data.test_set.targets[:1500])
-    figures = draw_test_figures(BinaryClassifier(), data, samples, torch.rand(1500), boundary_of="test")
+    samples = Evaluated(data.test_set.inputs[:1500], data.test_set.targets[:1500], torch.rand(1500))
+    figures = draw_test_figures(BinaryClassifier(), data, samples, boundary_of="test")
     axes = figures["boundary"].axes[0]
     assert re.match(r"[\d,]+ of 1,500 test points right", axes.get_title())
     drawn = numpy.concatenate([numpy.asarray(c.get_offsets()) for c in axes.collections[-3:-1]])  # the last: rings
-    assert sorted(drawn.tolist()) == sorted(samples.inputs.tolist())
+    assert sorted(drawn.tolist()) == sorted(data.test_set.inputs[:1500].tolist())
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     assert left < drawn[:, 0].min() < -1 < 1 < drawn[:, 0].max() < right
     assert bottom < drawn[:, 1].min() < -1 < 1 < drawn[:, 1].max() < top
@@ -65,16 +67,11 @@ def test_pictures_are_of_the_samples_that_the_metrics_are_of(batches: list[int],
     data = PointsDataModule(test_size=30, val_size=30, eval_batch_size=10)
     data.setup("test")
     trainer: Any = SimpleNamespace(num_test_batches=batches, num_val_batches=batches)
-    for part in ("test_set", "val_set"):
+    parts: tuple[Part, ...] = ("test", "val")
+    for part in parts:
         samples = evaluated_samples(trainer, data, part)
         assert samples is not None
-        assert torch.equal(samples.inputs, getattr(data, part).inputs[:count])
-
-
-def test_data_without_names_have_numbered_classes() -> None:
-    data = InMemoryDataModule(batch_size=1)
-    assert class_names(data, 3) == ["0", "1", "2"]
-    assert class_names(MNISTDataModule(dataset="FashionMNIST"), 10)[0] == "T-shirt/top"
+        assert torch.equal(samples.inputs, getattr(data, f"{part}_set").inputs[:count])
 
 
 def test_the_curves_are_drawn_from_the_metrics_file(tmp_path: Path) -> None:

@@ -113,14 +113,19 @@ SLIPS = {
     "model.lr=0.1": "model.lr: no such key; type optimizer.lr=0.1",
     "optimiser.lr=3": "optimiser.lr: no such key; type optimizer.lr=3",
     # An argument of a class; never one of another class.
-    "optimizer.eps=1e-6": f"optimizer.eps: no such key; type +optimizer.eps=1e-6{ADDED}",
-    "eps=1e-6": f"eps: no such key or group; type +optimizer.eps=1e-6{ADDED}",
-    "optimizer.momentum=0.9": "optimizer.momentum: no such key; optimizer has: lr, weight_decay, betas, fused",
-    "optimizer=sgd optimizer.eps=1": "optimizer.eps: no such key; "
-    "optimizer has: lr, weight_decay, momentum, nesterov, fused",
+    "optimizer.eps=1e-6": "accepted",
+    "eps=1e-6": "eps: no such key or group; type optimizer.eps=1e-6",
+    "optimizer.momentum=0.9": "optimizer.momentum: no such key; optimizer has: lr, weight_decay, betas, fused, eps, "
+    "amsgrad, foreach, maximize, capturable, differentiable, decoupled_weight_decay",
+    "optimizer=sgd optimizer.eps=1": "optimizer.eps: no such key; optimizer has: lr, weight_decay, momentum, nesterov, "
+    "fused, dampening, maximize, foreach, differentiable",
+    "optimizer.amsgard=true": "optimizer.amsgard: no such key, did you mean optimizer.amsgrad?",
+    "optimizer._target_=torch.optim.NAdam optimizer.momentum_decay=0.01": "accepted",
+    "scheduler._target_=torch.optim.lr_scheduler.StepLR scheduler.step_size=5 scheduler.interval=step": "accepted",
     "scheduler=cosine scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has: min_lr",
     "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
-    "scheduler=one_cycle, scheduler=plateau, scheduler=step",
+    "scheduler=cosine_annealing, scheduler=exponential, scheduler=linear, scheduler=multi_step, scheduler=one_cycle, "
+    "scheduler=plateau, scheduler=reduce_on_plateau, scheduler=step, scheduler=step_lr",
     "logger.wandb.project=x": "logger.wandb.project: no such key; logger has: tensorboard",
     "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
     # Plus and tilde.
@@ -170,7 +175,9 @@ SLIPS = {
     "optimizer.lr=1,2": "optimizer.lr=1,2 has several values: for a sweep add -m: -m optimizer.lr=1,2; "
     "for a list: 'optimizer.lr=[1,2]'",
     "trainer=cpu,gpu": "trainer=cpu,gpu names several options: for a sweep add -m; otherwise type one: trainer=cpu",
-    "optimizer.lr=interval(0,1)": "optimizer.lr=interval(0,1) has several values: for a sweep add -m",
+    "optimizer.lr=interval(0,1)": "optimizer.lr=interval(0,1): this is for a search: add sweep=optuna; "
+    "for a grid of values: -m key=1,2,3",
+    "scheduler=cosine scheduler.hidden_sizes=[3]": "scheduler.hidden_sizes: no such key; type 'model.hidden_sizes=[3]'",
     # Options.
     "trainer=cuda": "trainer=cuda: type trainer=gpu",
     "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, mlp",
@@ -256,6 +263,33 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
         expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
     assert explain(error, "train", is_recorded=is_recorded) == expected
     assert Path("imported").exists() != is_recorded
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        ("data.noise=1", "+data.noise=1"),
+        ("data.size=1", "data.size=1"),
+        ("data.nose=1", "data.nose=1"),
+        ("optimizer.eps=1e-6,1e-3", "+optimizer.eps=1e-6,1e-3"),
+        ("model.optimizer=1", "+model.optimizer=1"),  # the check of the config says what sets it
+        ("callbacks.stop._target_=own_for_message.Data", "+callbacks.stop._target_=own_for_message.Data"),
+    ],
+)
+def test_an_argument_that_the_yaml_of_an_own_class_leaves_out_is_a_key(
+    typed: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_for_message.py").write_text(OWN)
+    (tmp_path / "mine" / "data").mkdir(parents=True)
+    (tmp_path / "mine" / "data" / "own.yaml").write_text("_target_: own_for_message.Data\nsize: 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_for_message", raising=False)
+    arguments = ["--config-dir", "mine", "data=own", typed]
+    monkeypatch.setattr("sys.argv", ["backlit-train", *arguments])
+    assert read_arguments(arguments, "train")[-1] == read
+    # What a run directory has recorded is read as it is.
+    monkeypatch.setattr("sys.argv", ["backlit-train", "resume=x", typed])
+    assert read_arguments(["resume=x", typed], "train")[-1] == typed
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_every_ordinary_trainer_flag_is_declared(composed: Compose) -> None:
     [
         ("", "7"),
         ("optimizer.lr=0.01", "7_optimizer.lr_0.01"),
+        ("optimizer.lr=0.01,+optimizer.eps=1e-06", "7_optimizer.lr_0.01+optimizer.eps_1e-06"),
         ("model.hidden_sizes=[4,4],optimizer.lr=0.12520653814999466", "7_model.hidden_sizes_4-4+optimizer.lr_0.1252"),
         ("ckpt_path='a b/c=d.ckpt'", "7_ckpt_path_-a-b-c_d.ckpt"),
         ("tags=[" + "x" * 300 + "]", "7_tags_" + "x" * 115),

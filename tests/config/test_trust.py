@@ -19,6 +19,7 @@ from tests.conftest import Compose
         "lightning.Trainer",
         "lightning.pytorch.callbacks.EarlyStopping",
         "torch.optim.Adam",
+        "torch.optim.lr_scheduler.CosineAnnealingLR",
     ],
 )
 def test_parts_of_a_run_are_trusted(target: str) -> None:
@@ -114,7 +115,7 @@ def test_every_target_is_found_in_lists_and_within_targets() -> None:
     assert found == [("a", "a"), ("a.x", "b"), ("a.x.c[0]", "d")]
 
 
-@pytest.mark.parametrize("more", [["scheduler=plateau", "optimizer=adamw"], ["experiment=mnist_mlp", "debug=profiler"]])
+@pytest.mark.parametrize("more", [["scheduler=plateau", "optimizer=adamw"], ["scheduler=step_lr", "debug=profiler"]])
 def test_the_configs_of_backlit_are_trusted(more: list[str], composed: Compose) -> None:
     config = composed(*more)
     config.output_dir = "."

@@ -6,8 +6,8 @@ from backlit.inference.predictor import class_columns
 def test_several_classes_give_the_class_and_the_runner_up() -> None:
     columns = class_columns(torch.tensor([[0.1, 0.6543219, 0.25], [0.5, 0.3, 0.2]]), ["a", "b", "c"])
     assert columns == [
-        {"class": "b", "probability": 0.654322, "runner_up": "c", "runner_up_probability": 0.25},
-        {"class": "a", "probability": 0.5, "runner_up": "b", "runner_up_probability": 0.3},
+        {"label": 1, "class": "b", "probability": 0.654322, "runner_up": "c", "runner_up_probability": 0.25},
+        {"label": 0, "class": "a", "probability": 0.5, "runner_up": "b", "runner_up_probability": 0.3},
     ]
 
 
@@ -17,4 +17,4 @@ def test_two_classes_give_the_probability_of_class_1() -> None:
         {"class": 1, "probability_of_1": 0.75},
         {"class": 0, "probability_of_1": 0.1},
     ]
-    assert class_columns(probabilities, ["no", "yes"])[0] == {"class": "yes", "probability_of_yes": 0.75}
+    assert class_columns(probabilities, ["no", "yes"])[0] == {"label": 1, "class": "yes", "probability_of_yes": 0.75}

@@ -4,7 +4,7 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import BinaryCalibrationError
 
 from backlit.models import BinaryClassifier
-from backlit.models.intervals import bootstrap_intervals, class_metrics
+from backlit.models.intervals import bootstrap_intervals, class_metrics, scores_of
 
 
 @pytest.mark.slow
@@ -14,22 +14,26 @@ def test_the_interval_of_the_accuracy_is_that_of_the_binomial_distribution() -> 
     targets = torch.arange(1000) % 2
     probabilities = torch.where(right, targets, 1 - targets) * 0.8 + 0.1
     torch.manual_seed(0)
-    low, high = bootstrap_intervals(model, probabilities, targets, 400)["test/acc"]
+    low, high = bootstrap_intervals(scores_of(model, probabilities), probabilities, targets, 400)["test/acc"]
     # A share of 0.9 among 1,000 has a standard error of sqrt(0.9 * 0.1 / 1000) = 0.0095.
     assert low == pytest.approx(0.9 - 1.96 * 0.0095, abs=0.003)
     assert high == pytest.approx(0.9 + 1.96 * 0.0095, abs=0.003)
-    assert bootstrap_intervals(model, probabilities, targets, 0) == {}
+    assert bootstrap_intervals(scores_of(model, probabilities), probabilities, targets, 0) == {}
 
 
 def test_a_calibration_error_has_an_interval_of_its_own_or_none() -> None:
     model = BinaryClassifier()
     torch.manual_seed(0)
     probabilities, targets = torch.rand(500), torch.randint(2, (500,))
-    assert "test/ece" in bootstrap_intervals(model, probabilities, targets, 5)
+    assert "test/ece" in bootstrap_intervals(scores_of(model, probabilities), probabilities, targets, 5)
     scores = model.scores["test_"]
     assert isinstance(scores, MetricCollection)
     scores["ece"] = BinaryCalibrationError(norm="max")
-    assert set(bootstrap_intervals(model, probabilities, targets, 5)) == {"test/acc", "test/f1", "test/auroc"}
+    assert set(bootstrap_intervals(scores_of(model, probabilities), probabilities, targets, 5)) == {
+        "test/acc",
+        "test/f1",
+        "test/auroc",
+    }
 
 
 def test_class_metrics_equal_a_count_by_hand() -> None:

@@ -53,6 +53,42 @@ def test_rates_are_those_of_torchs_own_schedulers(name: str, steps: int) -> None
     assert found == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments", "interval", "expected"),
+    [
+        ("StepLR", {"step_size": 3}, "epoch", {"step_size": 3}),
+        ("StepLR", {"step_size": 3, "interval": "step"}, "step", {"step_size": 3}),
+        ("CosineAnnealingLR", {"eta_min": 0.01}, "step", {"T_max": 40, "eta_min": 0.01}),
+        ("CosineAnnealingLR", {"T_max": None, "interval": "step"}, "step", {"T_max": 40}),
+        ("CosineAnnealingLR", {"T_max": 5}, "epoch", {"T_max": 5}),
+        ("OneCycleLR", {"max_lr": 0.1, "cycle_momentum": False}, "step", {"total_steps": 40}),
+        ("ReduceLROnPlateau", {"monitor": "val/acc", "mode": None}, "epoch", {"mode": "max"}),
+        ("ReduceLROnPlateau", {"monitor": "val_loss"}, "epoch", {"mode": "min"}),
+    ],
+)
+def test_a_scheduler_of_torch_counts_epochs_or_the_steps_of_the_training(
+    kind: str, arguments: dict[str, Any], interval: str, expected: dict[str, Any]
+) -> None:
+    chosen = getattr(torch.optim.lr_scheduler, kind)
+    config = schedulers.torch_schedule(optimizer(), 40, kind=chosen, **arguments)
+    assert (type(config["scheduler"]), config["interval"]) == (chosen, interval)
+    assert config["monitor"] == arguments.get("monitor")
+    assert {name: getattr(config["scheduler"], name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("CosineAnnealingLR", {"interval": "epoch"}, "interval must be step or null without T_max, got epoch"),
+        ("ReduceLROnPlateau", {}, "monitor must be a metric for ReduceLROnPlateau, val/loss for instance, got null"),
+        ("ReduceLROnPlateau", {"monitor": "score"}, "mode must be min or max for monitor=score, got null"),
+    ],
+)
+def test_what_a_scheduler_of_torch_lacks_is_named(kind: str, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        schedulers.torch_schedule(optimizer(), 40, kind=getattr(torch.optim.lr_scheduler, kind), **arguments)
+
+
 @pytest.mark.parametrize("name", TORCHS)
 @pytest.mark.parametrize(("before", "done", "after"), [(40, 40, 100), (40, 13, 100), (100, 13, 40)])
 def test_a_schedule_of_another_length_is_that_of_the_new_length_from_there_on(

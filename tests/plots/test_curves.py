@@ -17,5 +17,11 @@ def test_curves_have_a_point_for_each_record() -> None:
     assert [line.get_label() for line in accuracy.lines] == ["val/acc"]
 
 
+def test_curves_of_a_module_that_names_its_metrics_otherwise() -> None:
+    loss, accuracy = draw_curves([{"step": 7, "val_loss": 0.6, "val_acc": 0.8, "train_loss": 0.5}]).axes
+    assert [line.get_label() for line in loss.lines] == ["train_loss", "val_loss"]
+    assert [line.get_label() for line in accuracy.lines] == ["val_acc"]
+
+
 def test_a_run_without_records_has_empty_axes() -> None:
     assert [len(axes.lines) for axes in draw_curves([]).axes] == [0, 0]

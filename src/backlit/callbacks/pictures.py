@@ -1,20 +1,22 @@
 """What the network has learned, as pictures: in ``plots/`` of the run directory and where the loggers write."""
 
+import logging
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from backlit.arguments import PositiveInt, Text, check_arguments
 from backlit.callbacks.attempt import Attempts
-from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
+from backlit.callbacks.evaluated import Evaluated, Part, evaluate_samples
+from backlit.data import PointsDataModule, TensorPairs
 from backlit.loggers.session import log_picture
-from backlit.models import Classifier
 from backlit.models.probabilities import class_probabilities, predict_probabilities
+from backlit.models.protocol import class_labels, missing_definition
 from backlit.plots.boundary import SQUARE, draw_boundary
 from backlit.plots.confusion_matrix import draw_confusion_matrix
 from backlit.plots.curves import draw_curves
@@ -24,6 +26,9 @@ from backlit.plots.image import png, render
 from backlit.plots.mistakes import draw_mistakes
 from backlit.runs.files import atomic_write
 from backlit.runs.run import read_rows
+from backlit.text import first_line
+
+log = logging.getLogger(__name__)
 
 
 class Pictures(Callback):
@@ -53,7 +58,7 @@ class Pictures(Callback):
         if self.every_n_steps is not None and trainer.global_step:
             self._drawn_at = trainer.global_step // self.every_n_steps * self.every_n_steps
             if self._drawn_at == trainer.global_step:
-                self._draw(trainer, pl_module, "val_set", save=False)
+                self._draw(trainer, pl_module, "val", save=False)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: object, batch: object, batch_idx: int
@@ -63,12 +68,12 @@ class Pictures(Callback):
             return
         self._drawn_at = trainer.global_step
         with self._attempts.attempt("a picture"):
-            self._draw(trainer, pl_module, "val_set", save=False)
+            self._draw(trainer, pl_module, "val", save=False)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw on the test set, and save."""
         with self._attempts.attempt("a picture of the test"):
-            self._draw(trainer, pl_module, "test_set", save=True)
+            self._draw(trainer, pl_module, "test", save=True)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the curves."""
@@ -77,20 +82,25 @@ class Pictures(Callback):
             with self._attempts.attempt("the picture of the curves"):
                 self._save("curves", png(render(draw_curves(read_rows(path)))))
 
-    def _draw(
-        self, trainer: Trainer, pl_module: LightningModule, part: Literal["val_set", "test_set"], *, save: bool
-    ) -> None:
-        data = getattr(trainer, "datamodule", None)
+    def _draw(self, trainer: Trainer, pl_module: LightningModule, part: Part, *, save: bool) -> None:
+        data: Any = getattr(trainer, "datamodule", None)
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy):
             return  # no process has the whole network
-        if not (trainer.is_global_zero and isinstance(pl_module, Classifier) and isinstance(data, InMemoryDataModule)):
+        if not trainer.is_global_zero:
             return
-        samples = evaluated_samples(trainer, data, part)
-        if samples is None:
+        if missing := missing_definition(pl_module, data):
+            if save:
+                log.info("no confusion matrix: %s", missing)
             return
-        with trainer.precision_plugin.forward_context():  # the precision that the metrics are computed in
-            probabilities = predict_probabilities(pl_module, data, samples.inputs, batch_size=data.eval_batch_size)
-        for name, figure in draw_test_figures(pl_module, data, samples, probabilities).items():
+        try:
+            found = evaluate_samples(trainer, pl_module, data, part)
+        except ValueError as error:
+            if save:
+                log.info("no confusion matrix: %s", first_line(error))
+            return
+        if found is None:
+            return
+        for name, figure in draw_test_figures(pl_module, data, found).items():
             with self._attempts.attempt(f"the picture {name}"):
                 image = png(render(figure))
                 if save:
@@ -104,26 +114,10 @@ class Pictures(Callback):
             temporary.write_bytes(image)
 
 
-def evaluated_samples(
-    trainer: Trainer, datamodule: InMemoryDataModule, part: Literal["val_set", "test_set"]
-) -> TensorPairs | None:
-    """Return the samples of which a Trainer computes its metrics: all of a set, or the first that it is limited to.
-
-    Return None if there is no such set. The processes of a run share each batch, so their number does not matter.
-    """
-    samples: TensorPairs | None = getattr(datamodule, part, None)
-    batches = trainer.num_test_batches if part == "test_set" else trainer.num_val_batches
-    count = sum(batches) * datamodule.eval_batch_size
-    if samples is None or not batches or count >= len(samples):  # no batches: no validation has taken place yet
-        return samples
-    return TensorPairs(samples.inputs[: int(count)], samples.targets[: int(count)])
-
-
 def draw_test_figures(
-    model: Classifier,
-    datamodule: InMemoryDataModule,
-    samples: TensorPairs,
-    probabilities: Tensor,
+    model: LightningModule,
+    datamodule: LightningDataModule,
+    found: Evaluated,
     *,
     boundary_of: Literal["training", "test"] = "training",
 ) -> dict[str, Figure]:
@@ -132,36 +126,41 @@ def draw_test_figures(
     Args:
         model: The model.
         datamodule: The source of the samples.
-        samples: The test set, for instance.
-        probabilities: The model's probabilities for these samples, shape ``(n, num_classes)``, or ``(n,)`` of class 1.
-        boundary_of: The points around the decision boundary: those of the training, or `samples`.
+        found: The samples of the test set, for instance, with the model's probabilities.
+        boundary_of: The points around the decision boundary: those of the training, or the samples.
     """
-    probabilities = class_probabilities(probabilities)
-    names = class_names(datamodule, probabilities.shape[1])
-    inputs, targets = samples.inputs, samples.targets
+    probabilities = class_probabilities(found.probabilities)
+    names = class_labels(datamodule, probabilities.shape[1])
+    inputs, targets = found.inputs, found.targets
     figures = {"confusion_matrix": draw_confusion_matrix(probabilities, targets, names)}
-    if inputs.ndim == 4:
-        figures["mistakes"] = draw_mistakes(inputs, targets, probabilities, names)
-        first = next((p for p in model.net.parameters() if p.ndim == 2), None)
+    if inputs is not None and inputs.ndim == 4:
+        figures["mistakes"] = draw_mistakes(_as_pixels(inputs), targets, probabilities, names)
+        net = getattr(model, "net", model)
+        first = next((p for p in net.parameters() if p.ndim == 2), None)
         if first is not None and first.shape[1] == math.prod(inputs.shape[-2:]):
             figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), inputs.shape[-2:])
-    if isinstance(datamodule, PointsDataModule):
-        points = datamodule.train_set if boundary_of == "training" else samples
+    if isinstance(datamodule, PointsDataModule) and inputs is not None:
+        points = datamodule.train_set if boundary_of == "training" else TensorPairs(inputs, targets)
         figures["boundary"] = _draw_boundary(model, datamodule, points, boundary_of)
     return figures
 
 
-def class_names(datamodule: InMemoryDataModule, count: int) -> list[str]:
-    """Return the names of the classes; their numbers if the data have no names."""
-    return list(getattr(datamodule, "classes", None) or map(str, range(count)))
+def _as_pixels(images: Tensor) -> Tensor:
+    """Return images ``(n, ...)`` from 0 to 255; floats are stretched from their lowest to their highest value."""
+    if not images.is_floating_point():
+        return images
+    low, high = images.min(), images.max()
+    return (images - low) * (255 / (high - low).clamp(min=1e-12))
 
 
-def _draw_boundary(model: Classifier, datamodule: PointsDataModule, points: TensorPairs, kind: str) -> Figure:
+def _draw_boundary(model: LightningModule, datamodule: PointsDataModule, points: TensorPairs, kind: str) -> Figure:
     """Return the figure of the learned boundary between points."""
     is_inside = bool(points.inputs.abs().max() <= 1)
     corners = SQUARE if is_inside else corners_around(points.inputs)
     grid, found = (
-        predict_probabilities(model, datamodule, inputs, batch_size=datamodule.eval_batch_size)
+        class_probabilities(predict_probabilities(model, datamodule, inputs, batch_size=datamodule.eval_batch_size))[
+            :, 1
+        ]
         for inputs in (grid_points(corners), points.inputs)
     )
     return draw_boundary(

@@ -1,6 +1,7 @@
 """The progress of a run, at the terminal and in the log."""
 
 import logging
+from collections.abc import Iterable
 from time import monotonic
 from typing import Annotated, Any
 
@@ -9,8 +10,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 from backlit.arguments import check_arguments
+from backlit.models.classifier import BAR_METRICS, Classifier
 
 log = logging.getLogger(__name__)
+
+# More metrics of an epoch do not fit into a line.
+_MOST_SHOWN = 6
 
 
 class ProgressBar(RichProgressBar):
@@ -52,6 +57,13 @@ class ProgressBar(RichProgressBar):
         return shown
 
 
+def _logged_names(metrics: Iterable[str]) -> list[str]:
+    """Return the names that a module of somebody else logs, without a second one of the same metric: the first few."""
+    names = list(metrics)
+    same = {f"{name}_{when}" for name in names for when in ("step", "epoch")}
+    return [name for name in names if name not in same][:_MOST_SHOWN]
+
+
 class EpochLines(Callback):
     """A line in the log at the end of every epoch: the metrics that the epoch has measured, and how long it took."""
 
@@ -65,8 +77,8 @@ class EpochLines(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the line."""
-        names = ("train/loss", "val/loss", "val/acc") if self._validated else ("train/loss",)
-        shown = {name: trainer.callback_metrics.get(name) for name in names}
+        names = BAR_METRICS if isinstance(pl_module, Classifier) else _logged_names(trainer.callback_metrics)
+        shown = {name: trainer.callback_metrics.get(name) for name in names if self._validated or name[:3] != "val"}
         values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
         if trainer.is_global_zero:
             total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"

@@ -103,10 +103,13 @@ class KnownKeys:
         )
 
     @functools.cached_property
+    def _all_names(self) -> list[str]:
+        return list(iter_keys(self.config, ""))
+
+    @functools.cached_property
     def names(self) -> list[str]:
         """Return all keys that users set, with dots, the inner nodes among them."""
-        keys = iter_keys(self.config, "")
-        users = [key for key in keys if not re.search(r"(^|\.)_", key)]
+        users = [key for key in self._all_names if not re.search(r"(^|\.)_", key)]
         return [key for key in users if key.split(".")[0] != "hydra" or _HYDRA_KEYS.fullmatch(key)]
 
     def meant_by(self, key: str) -> list[str]:
@@ -124,14 +127,21 @@ class KnownKeys:
             siblings = [one for one in self.names if one.rpartition(".")[0] == parent]
             if same := same_name_keys(dotted, siblings):
                 return same
-            if nearest(last, self._children(parent)):
+            if nearest(last, [*self._children(parent), *self._arguments(parent)]):
                 return []
         leaves = [one for one in self.names if not OmegaConf.is_dict(OmegaConf.select(self.config, one))]
-        if same := same_name_keys(dotted, leaves):
+        same = same_name_keys(dotted, leaves)
+        if same and not (parent and same[0].startswith("search.")):
             return same
         if parent:
             return []
-        return [f"+{node}.{last}" for node in self.names if "." not in node and self._takes(node, last)]
+        return [f"{node}.{last}" for node in self.names if "." not in node and self._takes(node, last)]
+
+    def is_unlisted(self, key: str) -> bool:
+        """Return whether the config lacks a key that its class takes, or that says what the class of a part is."""
+        parent, _, last = key.rpartition(".")
+        is_known = last == "_target_" or last in self._arguments(parent, given=True)
+        return is_known and key not in self._all_names
 
     def is_list(self, key: str) -> bool:
         """Return whether the value of a key is a list."""
@@ -149,6 +159,8 @@ class KnownKeys:
         while parent and parent.partition(".")[0] in self.names and not self._children(parent):
             parent, _, last = parent.rpartition(".")
         children = self._children(parent)
+        if parent and not key.startswith("~"):
+            children += [name for name in self._arguments(parent) if name not in children]
         if children:
             close = nearest(last, [*children, *(self.groups if not parent else [])], cutoff=0.5 if parent else 0.6)
             close = f"{parent}.{close}" if close and parent else close
@@ -166,21 +178,33 @@ class KnownKeys:
         return [key for key in found if "." not in key and key != "hydra"]
 
     def _takes(self, node: str, argument: str) -> bool:
-        """Return whether the class of a node has an argument that its YAML leaves out."""
-        if not OmegaConf.is_dict(OmegaConf.select(self.config, node)):
-            return False
-        target = str(OmegaConf.select(self.config, f"{node}._target_", default=""))
+        """Return whether the class of a node has an argument that somebody may give."""
+        return argument in self._arguments(node)
+
+    def _arguments(self, node: str, *, given: bool = False) -> list[str]:
+        """Return the names of the arguments of a node's class; none if it is unknown, or must not be imported.
+
+        Args:
+            node: The node's key.
+            given: Include what backlit gives to the class itself, of which the check of the config says so.
+        """
+        typed = [a.partition("=")[2] for a in sys.argv[1:] if a.lstrip("+").startswith(f"{node}._target_=")]
+        is_node = OmegaConf.is_dict(OmegaConf.select(self.config, node))
+        target = str(typed[-1] if typed else OmegaConf.select(self.config, f"{node}._target_") if is_node else "")
         package = target.split(".")[0]
-        is_trusted = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_trusted(package)
-        if not (target and is_trusted) or argument.startswith("_"):
-            return False
+        is_known = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_trusted(package)
+        if not (package and is_known):
+            return []
+        from backlit.config.known_arguments import GIVEN, added_arguments
+
         try:
-            parameters = inspect.signature(pkgutil.resolve_name(target)).parameters
-        except (ImportError, ValueError, AttributeError, TypeError):
-            return False
-        # What backlit itself passes is no key.
-        given = ("optimizer", "scheduler", "params", "path", "callbacks", "logger", "plugins", "default_root_dir")
-        return argument in parameters and argument not in given
+            part = pkgutil.resolve_name(target)
+            parameters = inspect.signature(part).parameters.values()
+        except Exception:  # importing a user's module may raise anything; the check of the config reports it
+            return []
+        names = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        kept = () if given else (*GIVEN.get(node, ()), "plugins")
+        return [name for name in [*names, *added_arguments(part)] if name not in kept and name[0] != "_"]
 
 
 def iter_keys(node: Any, prefix: str) -> Iterator[str]:

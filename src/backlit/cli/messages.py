@@ -15,6 +15,7 @@ from backlit.text import printable, shell_word
 
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
+_SEARCH = "this is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
 # Options that backlit had once, or that others call so, and what does their work.
 _REPLACED = {
     "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
@@ -54,16 +55,19 @@ def explain(error: BaseException, config_name: str, *, is_recorded: bool = True)
     if not text and error.__cause__ is not None:
         return explain(error.__cause__, config_name, is_recorded=is_recorded)
     if match := re.search(r"(?s)Ambiguous value for argument '(.+)'\s+1\. ", text):
+        if "=interval(" in match[1] or "=tag(" in match[1]:
+            return f"{match[1]}: {_SEARCH}"
         return _explain_several_values(match[1])
     if match := re.search(r"(?s)Sweep parameters '(.+)' requires --multirun", text):
-        return f"{match[1]} has several values: for a sweep add -m"
+        searched = "=interval(" in match[1] or "=tag(" in match[1]
+        return f"{match[1]}: {_SEARCH}" if searched else f"{match[1]} has several values: for a sweep add -m"
     if "BasicSweeper does not support" in text:
-        return "interval(...) is for a search: add sweep=optuna; for a grid of values: key=1,2,3"
+        return f"interval(...): {_SEARCH}"
     if match := re.search(r"An item is already at '([^']+)'", text):
         return f"+{match[1]}: the key exists; type it without +: {_typed_as(match[1], match[1])}"
     if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
         keys = KnownKeys(config_name, is_recorded=is_recorded)
-        return f"~{match[1]}: there is no {match[1]} to remove{keys.hint(match[1])}"
+        return f"~{match[1]}: there is no {match[1]} to remove{keys.hint(f'~{match[1]}')}"
     if match := re.search(r"Could not override '([^']+)'", text):
         return explain_unknown_key(match[1], KnownKeys(config_name, is_recorded=is_recorded))
     if match := re.match(r"(?:Multiple values for |force-add of config groups is not supported: '\++)([\w/]+)", text):

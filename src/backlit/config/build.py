@@ -14,8 +14,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from backlit.config.loggers import check_available, resumed_arguments
+from backlit.models.schedulers import torch_schedule
 from backlit.text import first_line
 
 Part = TypeVar("Part")
@@ -80,7 +82,7 @@ def build_components(
         make_trainer=make("trainer", lambda: build_partial(cfg.trainer)),
     )
     if model is not None:
-        make_optimizer, make_scheduler = build_partial(cfg.optimizer), build_partial(cfg.scheduler)
+        make_optimizer, make_scheduler = build_partial(cfg.optimizer), _build_scheduler(cfg.scheduler)
         if make_optimizer is not None:
             # Once for its errors, as the module will when training starts.
             optimizer = make("optimizer", lambda: _of_kind(make_optimizer(model.parameters()), Optimizer))
@@ -142,11 +144,19 @@ def _of_kind(part: object, kind: type[Part]) -> Part:
     return part
 
 
+def _build_scheduler(node: DictConfig) -> partial[Any] | None:
+    """Return what makes a scheduler config from an optimizer and the number of steps; None for an empty node."""
+    made = build_partial(node)
+    if made is not None and isinstance(made.func, type) and issubclass(made.func, LRScheduler):
+        return partial(torch_schedule, kind=made.func, **made.keywords)
+    return made
+
+
 def _build_model(cfg: DictConfig) -> LightningModule:
     """Return the module that `cfg.model` describes, with the functions that make its optimizer and scheduler."""
     make_model = build_partial(cfg.model)
     assert make_model is not None
-    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
+    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=_build_scheduler(cfg.scheduler))
     return _of_kind(model, LightningModule)
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from backlit.config.machine import cpu_cores
+from backlit.config.owners import key_owners
 from backlit.config.signature import check_signature
 from backlit.config.top_level import TRAIN, check_top_level, check_unread
 from backlit.config.trainer_flags import check_batches, check_trainer, trainer_flags
@@ -40,6 +41,7 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
         ConfigError: With all values that do not fit the signature of what they are given to. These would only fail
             again, less clearly, in the constructors, so nothing should be built then.
     """
+    owners = key_owners(cfg)
     problems = list(check_unread(cfg, [*TRAIN, *_GROUPS, "checkpoint", "hydra"]))
     cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     raw: Any = OmegaConf.to_container(cfg, resolve=False)
@@ -59,7 +61,7 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
     if problems:
         raise ConfigError(problems)
     found = [*iter_targets(plain, "")]
-    problems = [line for path, node in found for line in check_signature(path, node)]
+    problems = [line for path, node in found for line in check_signature(path, node, owners)]
     problems += check_top_level(plain, TRAIN)
     at_fault = {line.split(" ")[0] for line in problems}
     problems += [line for line in _check_integers(plain, "") if line.split(" ")[0] not in at_fault]

@@ -23,6 +23,7 @@ def job_name(number: int, overrides: str) -> str:
 
     It has no character that means something to Hydra, so that it can be typed as a value: ``run=...``.
     """
+    overrides = re.sub(r"(^|,)\++", r"\1", overrides)  # Hydra's plus of a key that is added
     name = re.sub(r"\[(.*?)\]", lambda match: match[1].replace(",", "-"), shorten_numbers(overrides))
     name = re.sub(r"[^\w.+-]+", "-", name.replace("=", "_").replace(",", "+")).strip("-+")
     return f"{number}_{name[:120]}" if name else str(number)

@@ -7,6 +7,7 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from torch import optim
+from torch.optim import lr_scheduler
 
 from backlit.arguments import (
     Count,
@@ -90,6 +91,23 @@ RANGES: dict[type, dict[str, Any]] = {
         "etas": tuple[Annotated[float, Gt(0), Lt(1)], Annotated[float, Gt(1)]],
         "step_sizes": tuple[Positive, Positive],
     },
+    lr_scheduler.StepLR: {"step_size": PositiveInt, "gamma": PartOf1},
+    lr_scheduler.MultiStepLR: {"milestones": list[PositiveInt], "gamma": PartOf1},
+    lr_scheduler.ExponentialLR: {"gamma": PartOf1},
+    lr_scheduler.CosineAnnealingLR: {"T_max": PositiveInt | None, "eta_min": NonNegative},
+    lr_scheduler.CosineAnnealingWarmRestarts: {"T_0": PositiveInt, "T_mult": PositiveInt, "eta_min": NonNegative},
+    lr_scheduler.LinearLR: {"start_factor": PartOf1, "end_factor": Fraction, "total_iters": PositiveInt},
+    lr_scheduler.ConstantLR: {"factor": Fraction, "total_iters": Count},
+    lr_scheduler.PolynomialLR: {"total_iters": PositiveInt, "power": NonNegative},
+    lr_scheduler.OneCycleLR: {"max_lr": Positive, "pct_start": FractionBelow1, "div_factor": Positive},
+    lr_scheduler.ReduceLROnPlateau: {
+        "mode": Literal["min", "max"] | None,
+        "factor": Annotated[float, Gt(0), Lt(1)],
+        "patience": Count,
+        "threshold": NonNegative,
+        "cooldown": Count,
+        "eps": NonNegative,
+    },
     EarlyStopping: {"monitor": Text, "min_delta": NonNegative, "patience": Count, "mode": Literal["min", "max"]},
     ModelCheckpoint: {"save_top_k": _Minus1OrMore, "mode": Literal["min", "max"]},
 }
@@ -119,6 +137,17 @@ GIVEN: dict[str, dict[str, str]] = {
     "optimizer": {"params": "they are those of the model"},
     "scheduler": {"optimizer": "optimizer=... chooses it", "total_steps": "trainer.max_epochs=... determines them"},
 }
+
+
+def added_arguments(target: Any) -> dict[str, Any]:
+    """Return the annotations of what backlit takes beside the arguments of a class, by name.
+
+    A scheduler of torch has the arguments of `models.schedulers.torch_schedule` too.
+    """
+    if not (isinstance(target, type) and issubclass(target, lr_scheduler.LRScheduler)):
+        return {}
+    monitor = {"monitor": Text} if issubclass(target, lr_scheduler.ReduceLROnPlateau) else {}
+    return {"interval": Literal["step", "epoch"] | None, **monitor}
 
 
 def known_ranges(target: Any) -> dict[str, Any]:

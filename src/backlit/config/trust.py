@@ -13,13 +13,14 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from backlit.project import project_packages
 
 KINDS: dict[str, type] = {"model": LightningModule, "data": LightningDataModule}
 # Other loggers send to a server, or write into the working directory.
 _LOCAL_LOGGERS = (CSVLogger, TensorBoardLogger)
-_PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer)
+_PARTS = (LightningModule, LightningDataModule, Callback, Trainer, Logger, Optimizer, LRScheduler)
 
 
 def packages_problem(packages: Any) -> str | None:

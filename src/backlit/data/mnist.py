@@ -51,6 +51,7 @@ class MNISTDataModule(InMemoryDataModule):
 
     input_shape = (1, 28, 28)
     num_classes = 10
+    input_dtype = torch.uint8
     preparation = ("mean", "std")
 
     def __init__(
@@ -89,7 +90,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.mean = mean
         self.std = std
         self.augment = None if augmentation is None else _affine(augmentation)
-        self.classes = [str(name) for name in getattr(datasets, dataset).classes]
+        self.class_names = [str(name) for name in getattr(datasets, dataset).classes]
 
     def prepare_data(self) -> None:
         """Unpack MNIST, or let torchvision download another data set, if the files are missing.

@@ -21,18 +21,19 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.callbacks.attempt import Attempts
-from backlit.callbacks.pictures import class_names, draw_test_figures, evaluated_samples
+from backlit.callbacks.evaluated import evaluate_samples
+from backlit.callbacks.pictures import draw_test_figures
 from backlit.config.build import build_partial
 from backlit.config.check import check_fit
 from backlit.config.conf import CONFIG_DIR
 from backlit.config.signature import check_signature
 from backlit.config.trust import plain_node, trusted_node
-from backlit.data import InMemoryDataModule
 from backlit.errors import ConfigError
 from backlit.load import LoadedRun
 from backlit.models import Classifier
-from backlit.models.intervals import bootstrap_intervals, class_metrics
-from backlit.models.probabilities import predict_probabilities
+from backlit.models.intervals import bootstrap_intervals, class_metrics, scores_of
+from backlit.models.probabilities import class_probabilities
+from backlit.models.protocol import class_labels, missing_definition
 from backlit.plots.calibration import draw_calibration, draw_roc
 from backlit.plots.image import png, render
 from backlit.runs.files import atomic_write, new_directory, write_json
@@ -88,6 +89,7 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
         raise ConfigError([str(error)]) from None
     metrics = {name: value.item() for name, value in trainer.callback_metrics.items()}
     details, figures = _examine(cfg, run, datamodule, trainer)
+    metrics |= details.pop("scores", {})
     found = {"run": str(run.directory), "checkpoint": str(run.checkpoint), "metrics": metrics, **details}
     return found, _write(cfg, run, found, figures)
 
@@ -188,28 +190,36 @@ def _prepare_as_trained(cfg: DictConfig, trained: DictConfig) -> None:
 def _examine(
     cfg: DictConfig, run: LoadedRun, datamodule: LightningDataModule, trainer: Trainer
 ) -> tuple[dict[str, Any], dict[str, Figure]]:
-    """Return intervals, metrics of each class, and figures; of a module that is no `Classifier`, none of these."""
-    if not (isinstance(run.model, Classifier) and isinstance(datamodule, InMemoryDataModule)):
-        return {}, {}
-    samples, batch_size = evaluated_samples(trainer, datamodule, "test_set"), datamodule.eval_batch_size
-    assert samples is not None
-    with trainer.precision_plugin.forward_context():
-        probabilities = predict_probabilities(run.model, datamodule, samples.inputs, batch_size=batch_size)
-    figures = draw_test_figures(run.model, datamodule, samples, probabilities, boundary_of="test")
-    names = class_names(datamodule, datamodule.num_classes)
+    """Return intervals, metrics of each class, and figures; why there are none, if the parts do not offer enough."""
+    missing = missing_definition(run.model, datamodule)
+    try:
+        samples = None if missing else evaluate_samples(trainer, run.model, datamodule, "test")
+    except ValueError as error:
+        samples, missing = None, first_line(error)
+    if samples is None:
+        return {"missing": missing}, {}
+    probabilities, targets = samples.probabilities, samples.targets
+    names = class_labels(datamodule, class_probabilities(probabilities).shape[1])
+    if targets.min() < 0 or targets.max() >= len(names):
+        span = f"{int(targets.min())} to {int(targets.max())}"
+        return {"missing": f"targets must be from 0 to {len(names) - 1}, as the probabilities are, got {span}"}, {}
+    scores = scores_of(run.model, probabilities)
+    figures = draw_test_figures(run.model, datamodule, samples, boundary_of="test")
     torch.manual_seed(cfg.seed)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # thousands of small operations, which several threads only wait for
     try:
-        details = {
-            "samples": len(samples),
-            "intervals": bootstrap_intervals(run.model, probabilities, samples.targets, cfg.resamples),
-            "classes": class_metrics(probabilities, samples.targets, names, cfg.resamples),
+        details: dict[str, Any] = {
+            "samples": len(targets),
+            "intervals": bootstrap_intervals(scores, probabilities, targets, cfg.resamples),
+            "classes": class_metrics(probabilities, targets, names, cfg.resamples),
         }
     finally:
         torch.set_num_threads(threads)
-    figures["calibration"] = draw_calibration(probabilities, samples.targets)
-    figures["roc"] = draw_roc(probabilities, samples.targets, names)
+    if not isinstance(run.model, Classifier):  # which has logged these itself
+        details["scores"] = {name: value.item() for name, value in scores(probabilities, targets).items()}
+    figures["calibration"] = draw_calibration(probabilities, targets)
+    figures["roc"] = draw_roc(probabilities, targets, names)
     return details, figures
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from backlit.data import InMemoryDataModule
 from backlit.inference.program import Format, write_program
-from backlit.models import Classifier
+from backlit.inference.stored_inputs import StoredInputs
+from backlit.load import LoadedRun
 
 
 def write_weights_file(weights: dict[str, Tensor], temporary: Path, output: Path) -> dict[str, str]:
@@ -35,18 +35,18 @@ def write_weights_file(weights: dict[str, Tensor], temporary: Path, output: Path
 
 
 def write_program_file(
-    model: Classifier, datamodule: InMemoryDataModule, format: Format, temporary: Path, output: Path
+    run: LoadedRun, stored: StoredInputs, format: Format, temporary: Path, output: Path
 ) -> dict[str, str]:
     """Write the whole program to `temporary`, check it, and return what to report.
 
     Raises:
         RuntimeError: If its probabilities are not the network's.
     """
-    written = write_program(model, datamodule, format, temporary)
+    written = write_program(run.model, run.datamodule, stored, format, temporary)
     inputs, outputs = written.inputs, written.outputs
     kind, result = (str(tensor.dtype).removeprefix("torch.") for tensor in (inputs, outputs))
     sizes, result_sizes = (str(("batch", *tensor.shape[1:])).replace("'", "") for tensor in (inputs, outputs))
-    stored = "pixels, 0 to 255" if inputs.dtype == torch.uint8 else "as the data set stores them"
+    values = "pixels, 0 to 255, not normalised" if inputs.dtype == torch.uint8 else "as the data set stores them"
     classes = "class 1" if outputs.ndim == 1 else "each class"
     name, zeros = repr(str(output)), f"zeros({(3, *inputs.shape[1:])}, dtype="
     if format == "torch_export":
@@ -55,7 +55,7 @@ def write_program_file(
         call = f"run(None, {{'inputs': numpy.{zeros}{kind!r})}})[0]"
         line = f"import numpy, onnxruntime; print(onnxruntime.InferenceSession({name}).{call})"
     return {
-        "takes": f"inputs {sizes}, {kind}, {stored}, not normalised; any batch size",
+        "takes": f"inputs {sizes}, {kind}, {values}; any batch size",
         "gives": f"probabilities {result_sizes}, {result}, 0 to 1, of {classes}",
         "checked": f"read back, the largest difference is {written.difference:.1g} for {len(inputs)} random inputs",
         "load it": line,

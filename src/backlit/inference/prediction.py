@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -14,9 +13,10 @@ from backlit.data.input_files import find_files
 from backlit.data.readers import Reader
 from backlit.errors import ConfigError
 from backlit.inference.predictor import Predictions, Predictor
+from backlit.inference.stored_inputs import StoredInputs
 from backlit.load import LoadedRun, load_named
 from backlit.logs import quiet_lightning
-from backlit.models import Classifier
+from backlit.models.protocol import missing_definition, takes_pixels
 from backlit.plots.grid import corners_around, grid_points
 from backlit.plots.image import is_own_png, png, render
 from backlit.plots.predictions import draw_images, draw_points
@@ -44,27 +44,31 @@ def find_input(cfg: DictConfig, output: Path | None) -> list[str]:
 
 
 @quiet_lightning()
-def load_run_on_device(cfg: DictConfig) -> LoadedRun:
-    """Return the run, with its network on the device.
+def load_run_on_device(cfg: DictConfig) -> tuple[LoadedRun, StoredInputs]:
+    """Return the run, with its network on the device, and the shape and dtype of a sample.
 
     Raises:
-        ConfigError: If there is no such run or device, or if it is no run of a classifier of images or points.
+        ConfigError: If there is no such run or device, or if what it needs for images or points is missing.
     """
     run = load_named(cfg)
-    if not isinstance(run.model, Classifier):
-        raise ConfigError([f"run must have a backlit.models.Classifier, got {type(run.model).__name__} in {cfg.run}"])
-    data: Any = run.datamodule
-    shape = tuple(getattr(data, "input_shape", ()))
-    if not hasattr(data, "prepare_inputs") or (shape != (2,) and (len(shape) != 3 or shape[0] != 1)):
-        rule = "run must have data with prepare_inputs and an input_shape of (1, height, width) or (2,)"
-        raise ConfigError([f"{rule}, got {type(data).__name__} with {shape or 'none'} in {cfg.run}"])
+    if missing := missing_definition(run.model, run.datamodule):
+        raise ConfigError([f"{missing}, for predictions"])
+    stored = StoredInputs.of_run(run)
+    name, shape = type(run.datamodule).__name__, stored.shape
+    if shape != (2,) and (len(shape) != 3 or shape[0] != 1):
+        rule = "run must have data of shape (1, height, width) or (2,)"
+        raise ConfigError([f"{rule}, got {shape} of {name} in {cfg.run}"])
+    if len(shape) == 3 and not takes_pixels(run.datamodule, stored.dtype):
+        kind = "floats" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
+        what = f"uint8 pixels of files as the {kind} that the network takes"
+        raise ConfigError([f"{name} needs prepare_inputs(self, inputs, dtype), which returns {what}, for predictions"])
     try:
         device = torch.accelerator.current_accelerator() if cfg.device == "auto" else torch.device(cfg.device)
         run.model.to(device or "cpu")
     except (RuntimeError, AssertionError, TypeError) as error:
         rule = "device must be cpu, auto or a device of this machine"
         raise ConfigError([f"{rule}, got {cfg.device}: {first_line(error)}"]) from None
-    return run
+    return run, stored
 
 
 def check_not_empty(predictions: Predictions, reader: Reader, cfg: DictConfig) -> None:
@@ -83,7 +87,7 @@ def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images
     if reads_images:
         return png(render(draw_images(inputs, classes, predictions.confidences, title)))
     corners = corners_around(inputs)
-    class_1 = predictor.labels[1] if predictor.labels else "1"
+    class_1 = predictor.names[1] if len(predictor.names) == 2 else "1"
     background = predictor.probabilities(grid_points(corners))
     return png(render(draw_points(inputs, classes, background, corners, class_1=class_1, title=title)))
 

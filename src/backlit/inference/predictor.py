@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TextIO
 
+from lightning import LightningModule
 from torch import Tensor
 
-from backlit.data import InMemoryDataModule
 from backlit.data.readers import Reader, Rows
-from backlit.models.classifier import Classifier
 from backlit.models.probabilities import class_probabilities, predict_probabilities
+from backlit.models.protocol import class_names
 from backlit.runs.files import json_text
 
 # How many samples are kept, for a table and a picture.
@@ -44,11 +44,11 @@ class Predictor:
         batch_size: Number of samples per forward pass.
     """
 
-    def __init__(self, model: Classifier, datamodule: InMemoryDataModule, batch_size: int) -> None:
+    def __init__(self, model: LightningModule, datamodule: object, batch_size: int) -> None:
         self.model = model
         self.datamodule = datamodule
         self.batch_size = batch_size
-        self.labels = [str(name).split(" - ")[0] for name in getattr(datamodule, "classes", [])]
+        self.names = class_names(datamodule)
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return the probability of each class, shape ``(n, num_classes)``, for stored inputs ``(n, ...)``."""
@@ -74,7 +74,7 @@ class Predictor:
         most = MOST_IMAGES if reader.reads_images else MOST_POINTS
         for rows, inputs in reader.batches(files):
             probabilities = self.probabilities(inputs)
-            for row, values in zip(rows, class_columns(probabilities, self.labels), strict=True):
+            for row, values in zip(rows, class_columns(probabilities, self.names), strict=True):
                 row |= values
             if output and format == "jsonl":
                 output.writelines(json_text(row) + "\n" for row in rows)
@@ -91,21 +91,26 @@ class Predictor:
         return predictions
 
 
-def class_columns(probabilities: Tensor, labels: Sequence[str]) -> Rows:
+def class_columns(probabilities: Tensor, names: Sequence[str]) -> Rows:
     """Return the class and the probability of each sample, and the second class if there are more than two.
 
     Args:
         probabilities: Shape ``(b, num_classes)``.
-        labels: The names of the classes; empty for their numbers.
+        names: Those of the classes; empty if they have only numbers.
+
+    Returns:
+        With names that are no numbers, ``label`` is the number.
     """
-    names: list[Any] = [*labels] or [*range(probabilities.shape[1])]
+    numbers = range(probabilities.shape[1])
+    shown: list[Any] = [*names] if len(names) == len(numbers) else [*numbers]
+    has_label = list(map(str, shown)) != list(map(str, numbers))
     best = probabilities.topk(2)
     columns: Rows = []
     for values, (first, second) in zip(best.values.tolist(), best.indices.tolist(), strict=True):
         high, low = (float(f"{value:.6g}") for value in values)
-        if len(names) == 2:
-            columns.append({"class": names[first], f"probability_of_{names[1]}": high if first == 1 else low})
+        row = ({"label": first} if has_label else {}) | {"class": shown[first]}
+        if len(shown) == 2:
+            columns.append(row | {f"probability_of_{shown[1]}": high if first == 1 else low})
         else:
-            runner_up = {"runner_up": names[second], "runner_up_probability": low}
-            columns.append({"class": names[first], "probability": high, **runner_up})
+            columns.append(row | {"probability": high, "runner_up": shown[second], "runner_up_probability": low})
     return columns

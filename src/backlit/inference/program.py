@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from lightning import LightningModule
 from torch import Tensor, nn
 
-from backlit.data import InMemoryDataModule, MNISTDataModule
-from backlit.models.classifier import Classifier
+from backlit.inference.stored_inputs import StoredInputs
 from backlit.models.probabilities import probabilities
 
 Format = Literal["torch_export", "onnx"]
@@ -26,7 +26,7 @@ class WholeProgram(nn.Module):
         dtype: The dtype of the computation.
     """
 
-    def __init__(self, model: Classifier, datamodule: InMemoryDataModule, dtype: torch.dtype) -> None:
+    def __init__(self, model: LightningModule, datamodule: object, dtype: torch.dtype) -> None:
         super().__init__()
         self.model = model.to(dtype).requires_grad_(False)
         self.datamodule = datamodule
@@ -51,12 +51,15 @@ class WrittenProgram:
     difference: float
 
 
-def write_program(model: Classifier, datamodule: InMemoryDataModule, format: Format, path: Path) -> WrittenProgram:
+def write_program(
+    model: LightningModule, datamodule: object, stored: StoredInputs, format: Format, path: Path
+) -> WrittenProgram:
     """Write the whole program to a file, read it back and compare its probabilities with the network's.
 
     Args:
         model: The network; it is converted in place to the dtype of the program, float32 or wider.
         datamodule: Prepares the inputs.
+        stored: Shape and dtype of a sample.
         format: ``torch_export`` or ``onnx``.
         path: The file, which is replaced.
 
@@ -66,7 +69,7 @@ def write_program(model: Classifier, datamodule: InMemoryDataModule, format: For
     dtype = torch.promote_types(next(model.parameters()).dtype, torch.float32)
     exact = WholeProgram(copy.deepcopy(model), datamodule, torch.float64).eval()
     program = WholeProgram(model, datamodule, dtype).eval()
-    example, *others = _random_inputs(datamodule, dtype, sizes=(2, 1, 64))
+    example, *others = _random_inputs(stored, dtype, sizes=(2, 1, 64 if stored.size < 100_000 else 3))
     write = _write_torch_export if format == "torch_export" else _write_onnx
     # With model.compile=true the network would be compiled now, for a handful of calls.
     with torch.compiler.set_stance("force_eager"):
@@ -84,13 +87,16 @@ def write_program(model: Classifier, datamodule: InMemoryDataModule, format: For
     return WrittenProgram(others[-1], outputs[-len(others[-1]) :], difference)
 
 
-def _random_inputs(datamodule: InMemoryDataModule, dtype: torch.dtype, sizes: tuple[int, ...]) -> list[Tensor]:
-    """Return batches of random inputs as the data set stores them: uint8 pixels, or floats from -1 to 1."""
+def _random_inputs(stored: StoredInputs, dtype: torch.dtype, sizes: tuple[int, ...]) -> list[Tensor]:
+    """Return batches of random inputs as the data set stores them: uint8 pixels, other integers 0 or 1, or floats.
+
+    Floats, from -1 to 1, have the dtype of the computation.
+    """
     random = torch.Generator().manual_seed(0)
-    shape = datamodule.input_shape
-    if isinstance(datamodule, MNISTDataModule):
-        return [torch.randint(256, (size, *shape), dtype=torch.uint8, generator=random) for size in sizes]
-    return [torch.rand(size, *shape, dtype=dtype, generator=random) * 2 - 1 for size in sizes]
+    if stored.dtype is not None and not stored.dtype.is_floating_point:
+        most = 256 if stored.dtype == torch.uint8 else 2
+        return [torch.randint(most, (size, *stored.shape), generator=random).to(stored.dtype) for size in sizes]
+    return [torch.rand(size, *stored.shape, dtype=dtype, generator=random) * 2 - 1 for size in sizes]
 
 
 def _dynamic_shapes() -> dict[str, Any]:

@@ -5,13 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchmetrics.classification as metrics
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
 from backlit.models.classifier import Classifier, Compile
 from backlit.models.mlp import MLP, Activation, Initialization
+from backlit.models.scores import binary_scores
 
 
 class BinaryClassifier(Classifier):
@@ -52,15 +51,7 @@ class BinaryClassifier(Classifier):
             dropout=dropout,
             initialization=initialization,
         )
-        scores = MetricCollection(
-            {
-                "acc": metrics.BinaryAccuracy(),
-                "f1": metrics.BinaryF1Score(),
-                "auroc": metrics.BinaryAUROC(),
-                "ece": metrics.BinaryCalibrationError(n_bins=15),
-            }
-        )
-        super().__init__(net, scores, optimizer, scheduler, compile)
+        super().__init__(net, binary_scores(), optimizer, scheduler, compile)
         self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
 
     def forward(self, inputs: Tensor) -> Tensor:

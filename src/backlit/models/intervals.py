@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torchmetrics.classification as metrics
+from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.wrappers import BootStrapper
@@ -12,10 +13,25 @@ from torchmetrics.wrappers import BootStrapper
 from backlit.models.calibration import calibration_interval
 from backlit.models.classifier import Classifier
 from backlit.models.probabilities import class_probabilities
+from backlit.models.scores import binary_scores, multiclass_scores
+
+
+def scores_of(model: LightningModule, probabilities: Tensor) -> MetricCollection:
+    """Return the metrics that have intervals: a `Classifier`'s own of the test; else accuracy, F1 score, AUROC, ECE.
+
+    Args:
+        model: The module.
+        probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
+    """
+    if isinstance(model, Classifier):
+        scores = model.scores["test_"]
+        assert isinstance(scores, MetricCollection)
+        return scores
+    return binary_scores() if probabilities.ndim == 1 else multiclass_scores(probabilities.shape[1])
 
 
 def bootstrap_intervals(
-    model: Classifier, probabilities: Tensor, targets: Tensor, resamples: int
+    scores: MetricCollection, probabilities: Tensor, targets: Tensor, resamples: int
 ) -> dict[str, tuple[float, float]]:
     """Return 95 % intervals of the test metrics: percentiles over bootstrap samples (Efron, 1979) of the test set.
 
@@ -23,20 +39,18 @@ def bootstrap_intervals(
     samples do not cover its value.
 
     Args:
-        model: The model whose test metrics are computed.
+        scores: The metrics.
         probabilities: Shape ``(n, num_classes)``, or ``(n,)`` of class 1.
         targets: Shape ``(n,)``.
         resamples: Number of bootstrap samples, each of n drawn with replacement; 0 for no intervals.
     """
-    scores = model.scores["test_"]
-    assert isinstance(scores, MetricCollection)
     intervals: dict[str, tuple[float, float]] = {}
-    for name, metric in scores.items(keep_base=True):
+    for name, metric in scores.items():
         if isinstance(metric, metrics.BinaryCalibrationError | metrics.MulticlassCalibrationError):
             if resamples and metric.norm == "l1" and metric.ignore_index is None:
-                intervals[f"test/{name}"] = calibration_interval(probabilities, targets, metric.n_bins)
+                intervals[name] = calibration_interval(probabilities, targets, metric.n_bins)
         elif (bounds := bootstrap_bounds(metric, probabilities, targets, resamples)) is not None:
-            intervals[f"test/{name}"] = (bounds[0].item(), bounds[1].item())
+            intervals[name] = (bounds[0].item(), bounds[1].item())
     return intervals
 
 

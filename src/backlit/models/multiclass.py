@@ -5,14 +5,13 @@ from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
-import torchmetrics.classification as metrics
 from annotated_types import Ge
 from torch import Tensor
-from torchmetrics import MetricCollection
 
 from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
 from backlit.models.classifier import Classifier, Compile
 from backlit.models.mlp import MLP, Activation, Initialization
+from backlit.models.scores import multiclass_scores
 
 
 class MulticlassClassifier(Classifier):
@@ -55,15 +54,7 @@ class MulticlassClassifier(Classifier):
             dropout=dropout,
             initialization=initialization,
         )
-        scores = MetricCollection(
-            {
-                "acc": metrics.MulticlassAccuracy(num_classes, average="micro"),
-                "f1": metrics.MulticlassF1Score(num_classes, average="macro"),
-                "auroc": metrics.MulticlassAUROC(num_classes),
-                "ece": metrics.MulticlassCalibrationError(num_classes, n_bins=15),
-            }
-        )
-        super().__init__(net, scores, optimizer, scheduler, compile)
+        super().__init__(net, multiclass_scores(num_classes), optimizer, scheduler, compile)
         self.save_hyperparameters(ignore=["optimizer", "scheduler"], logger=False)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,33 +1,37 @@
 """From stored inputs to probabilities."""
 
+from typing import Any
+
 import torch
+from lightning import LightningModule
 from torch import Tensor
 
-from backlit.data.memory import InMemoryDataModule
-from backlit.models.classifier import Classifier
 from backlit.models.precision import at_least_float32
+from backlit.models.protocol import prepare_inputs
 
 
-def probabilities(model: Classifier, datamodule: InMemoryDataModule, inputs: Tensor) -> Tensor:
+def probabilities(model: LightningModule, datamodule: object, inputs: Tensor) -> Tensor:
     """Return a model's probabilities for stored inputs; `torch.export` can trace it.
 
     Args:
-        model: The network; the dtype of its weights is used for the computation.
+        model: A network of which `missing_definition` misses nothing; the dtype of its weights is used for the
+            computation.
         datamodule: Prepares the inputs.
         inputs: Shape ``(b, ...)``, as the data set stores them, on the model's device.
 
     Returns:
-        The result of `model.probabilities`, on the model's device: usually shape ``(b, num_classes)``, or ``(b,)`` of
-        class 1 of two; float32 or float64.
+        The result of `model.probabilities`, on the model's device: shape ``(b, num_classes)``, or ``(b,)`` of class 1
+        of two; float32 or float64.
     """
     dtype = next(model.parameters()).dtype  # `model.dtype` remains float32 after `model.bfloat16()`
-    return model.probabilities(at_least_float32(model(datamodule.prepare_inputs(inputs, dtype))))
+    logits = model(prepare_inputs(datamodule, inputs, dtype))
+    of_logits: Any = model.probabilities
+    found: Tensor = of_logits(at_least_float32(logits))
+    return found.squeeze(1) if found.ndim == 2 and found.shape[1] == 1 else found
 
 
 @torch.no_grad()
-def predict_probabilities(
-    model: Classifier, datamodule: InMemoryDataModule, inputs: Tensor, *, batch_size: int
-) -> Tensor:
+def predict_probabilities(model: LightningModule, datamodule: object, inputs: Tensor, *, batch_size: int) -> Tensor:
     """Return the probabilities of stored inputs ``(n, ...)`` on any device, in evaluation mode.
 
     Args:

@@ -1,9 +1,11 @@
 """Learning-rate schedules: each function returns a scheduler config for Lightning's ``configure_optimizers``.
 
 They start from the optimizer's ``lr``; their argument is the number of optimizer steps of the whole training.
+`torch_schedule` does so with a class of torch.
 """
 
 import bisect
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -139,11 +141,47 @@ def plateau(
             does not say which of its values are better.
     """
     check_arguments(plateau, locals())
-    mode = mode or usual_mode(monitor)
-    if mode is None:
-        raise ValueError(f"mode must be min or max for monitor={monitor}, got null")
-    reduction = lr_scheduler.ReduceLROnPlateau(optimizer, mode=mode, factor=factor, patience=patience)
-    return {"scheduler": reduction, "interval": "epoch", "monitor": monitor}
+    arguments: dict[str, Any] = {"monitor": monitor, "mode": mode, "factor": factor, "patience": patience}
+    return torch_schedule(optimizer, total_steps, kind=lr_scheduler.ReduceLROnPlateau, **arguments)
+
+
+def torch_schedule(
+    optimizer: Optimizer,
+    total_steps: int,
+    *,
+    kind: type[lr_scheduler.LRScheduler],
+    interval: Literal["step", "epoch"] | None = None,
+    monitor: str | None = None,
+    **arguments: Any,
+) -> dict[str, Any]:
+    """Return a scheduler of torch.
+
+    Args:
+        optimizer: The optimizer.
+        total_steps: The number of optimizer steps of the whole training. It is the scheduler's length, ``T_max`` or
+            ``total_steps``, if that is missing or None.
+        kind: The scheduler's class.
+        interval: What the scheduler counts; None for epochs, but for steps if its length is `total_steps`.
+        monitor: The metric of a ``ReduceLROnPlateau``; its ``mode`` is the metric's if it is missing or None.
+        arguments: Those of the class.
+
+    Raises:
+        ValueError: If the class rejects its arguments; if a length is missing that `interval` counts in epochs; if a
+            ``ReduceLROnPlateau`` has no `monitor`, or one whose name does not say which of its values are better.
+    """
+    lengths = [name for name in ("T_max", "total_steps") if name in inspect.signature(kind).parameters]
+    if missing := [name for name in lengths if arguments.get(name) is None]:
+        if interval == "epoch":
+            raise ValueError(f"interval must be step or null without {missing[0]}, got epoch")
+        interval = "step"
+        arguments |= dict.fromkeys(missing, total_steps)
+    if issubclass(kind, lr_scheduler.ReduceLROnPlateau):
+        if monitor is None:
+            raise ValueError("monitor must be a metric for ReduceLROnPlateau, val/loss for instance, got null")
+        if (mode := arguments.get("mode") or usual_mode(monitor)) is None:
+            raise ValueError(f"mode must be min or max for monitor={monitor}, got null")
+        arguments["mode"] = mode
+    return {"scheduler": kind(optimizer, **arguments), "interval": interval or "epoch", "monitor": monitor}
 
 
 def _each_step(scheduler: lr_scheduler.LRScheduler) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torchmetrics.functional.classification import (
 )
 
 from backlit.models.calibration import calibration_bins, calibration_pairs
+from backlit.plots.image import plain
 
 
 def draw_calibration(probabilities: Tensor, targets: Tensor, bins: int = 15) -> Figure:
@@ -75,7 +76,7 @@ def draw_roc(probabilities: Tensor, targets: Tensor, names: Sequence[str]) -> Fi
             continue  # no curve
         false_positives, true_positives, _ = binary_roc(scores, is_class)
         precision, recall, _ = binary_precision_recall_curve(scores, is_class)
-        label = names[number].split(" - ")[0]
+        label = plain(names[number])
         left.plot(false_positives.numpy(), true_positives.numpy(), label=label)
         right.plot(recall.numpy(), precision.numpy(), label=label)
     left.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")

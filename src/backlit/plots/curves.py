@@ -14,14 +14,17 @@ def draw_curves(rows: Iterable[Mapping[str, float]]) -> Figure:
     """Return loss and accuracy over the optimizer steps.
 
     Args:
-        rows: The records of a run, each with ``step`` and the metrics recorded at this step.
+        rows: The records of a run, each with ``step`` and the metrics recorded at this step: ``val/loss``, or
+            ``val_loss`` of a module that names them so.
     """
     rows = list(rows)
     figure = Figure(figsize=(9, 4))
     margins = {"left": 0.07, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.16}
     kinds = {"loss": "loss", "acc": "accuracy"}
     for axes, (kind, title) in zip(figure.subplots(1, 2, gridspec_kw=margins), kinds.items(), strict=True):
-        for name, colour in ((f"train/{kind}", BLUE), (f"val/{kind}", ORANGE)):
+        stages = (("train", BLUE), ("val", ORANGE))
+        named = [(f"{stage}{mark}{kind}", colour) for stage, colour in stages for mark in "/_"]
+        for name, colour in named:
             points = [(row["step"], row[name]) for row in rows if name in row]
             if points:
                 marker = "o" if len(points) <= MOST_MARKS else ""

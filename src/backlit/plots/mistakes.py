@@ -7,7 +7,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from backlit.plots.image import bare_axes, tile
+from backlit.plots.image import bare_axes, plain, tile
+
+# Characters of size 9 that fit over an image.
+_LINE = 18
 
 
 def draw_mistakes(
@@ -29,13 +32,16 @@ def draw_mistakes(
     axes.set_title(f"Most confident of {len(wrong):,} mistakes in {len(targets):,}: true → predicted (probability)")
     if len(worst):
         height, width = images.shape[-2:]
-        gap = max(2, height // 3)  # the labels are in the gaps
+        gap = max(2, height // 3)  # the names are in the gaps
         columns = math.ceil(math.sqrt(count))
         axes.imshow(tile(images[worst, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
-        labels = [name.split(" - ")[0] for name in names]
         for place, index in enumerate(worst.tolist()):
             row, column = divmod(place, columns)
-            text = f"{labels[int(targets[index])]} → {labels[int(predicted[index])]} ({confidence[index]:.3f})"
+            lines = [f"{names[int(targets[index])]} →", f"{names[int(predicted[index])]} ({confidence[index]:.3f})"]
+            is_short = sum(map(len, lines)) < _LINE
+            size = 9 * min(1, _LINE / max(map(len, lines)))
+            text = plain((" " if is_short else "\n").join(lines))
             middle = gap + column * (width + gap) + width / 2
-            axes.text(middle, (row + 1) * gap + row * height - 1, text, ha="center", va="bottom", size=9)
+            bottom = (row + 1) * gap + row * height - 0.5
+            axes.text(middle, bottom, text, ha="center", va="bottom", size=size, linespacing=0.95)
     return figure

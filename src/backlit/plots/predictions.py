@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from backlit.plots.grid import Corners, grid_ticks
-from backlit.plots.image import BLUE, ORANGE, tile
+from backlit.plots.image import BLUE, ORANGE, plain, tile
 
 
 def draw_images(images: Tensor, classes: Sequence[str], confidences: Sequence[float], title: str) -> Figure:
@@ -34,7 +34,7 @@ def draw_images(images: Tensor, classes: Sequence[str], confidences: Sequence[fl
     for place, (name, confidence) in enumerate(zip(classes, confidences, strict=True)):
         line, column = divmod(place, columns)
         middle, bottom = gap + column * (width + gap) + width / 2, (line + 1) * gap + line * height - 1
-        axes.text(middle, bottom, f"{name} ({confidence:.2f})", ha="center", va="bottom", size=7)
+        axes.text(middle, bottom, plain(f"{name} ({confidence:.2f})"), ha="center", va="bottom", size=7)
     return figure
 
 
@@ -80,7 +80,7 @@ def draw_points(
         if is_binary:
             colour = ORANGE if name == class_1 else BLUE
         style: Any = {"s": size, "color": colour, "linewidths": line, "edgecolors": "white", "zorder": 3}
-        axes.scatter(chosen[:, 0], chosen[:, 1], label=f"{name}: {len(chosen):,}", **style)
+        axes.scatter(chosen[:, 0], chosen[:, 1], label=plain(f"{name}: {len(chosen):,}"), **style)
     axes.set(xlabel="x", ylabel="y", xlim=(left, right), ylim=(bottom, top), title=f"{title} points")
     figure.legend(title="class", loc="outside lower center", ncols=2, frameon=False)
     return figure

@@ -13,6 +13,9 @@ STATUSES = ("running", "completed", "interrupted", "failed")
 # The system's largest process id on Linux, and about the largest step that a float64 counts exactly.
 _LARGEST_PID, _LARGEST_COUNT = 2**22, 2**53
 
+_LARGEST_SAMPLE = 10_000_000
+_DTYPES = ("uint8", "int8", "int16", "int32", "int64", "bool", "float16", "bfloat16", "float32", "float64")
+
 Fits = Callable[[Any], bool]
 
 
@@ -112,6 +115,16 @@ def _is_extension(value: object) -> bool:
     return isinstance(value, dict) and "status" in value and _find_problem(value, _ENTRIES) is None
 
 
+def _is_inputs(value: object) -> bool:
+    """Return whether a value is the shape and the dtype of a sample, of a size that can be held in memory."""
+    if not isinstance(value, dict):
+        return False
+    shape, dtype = value.get("shape"), value.get("dtype")
+    if not (isinstance(shape, list) and len(shape) <= 8 and all(_is_count(size) and size for size in shape)):
+        return False
+    return math.prod(shape) <= _LARGEST_SAMPLE and isinstance(dtype, str) and dtype in _DTYPES
+
+
 def _or_null(fits: Fits) -> Fits:
     return lambda value: value is None or fits(value)
 
@@ -141,6 +154,7 @@ _ENTRIES: dict[str, tuple[str, Fits]] = {
     "first_step": _COUNT,
     "planned_steps": ("a number, or null", _or_null(_is_number)),
     "planned_epochs": ("a number, or null", _or_null(_is_number)),
+    "inputs": ("the shape and the dtype of a sample, or null", _or_null(_is_inputs)),
     "versions": _MAPPING,
     "git": _MAPPING,
     "project": _MAPPING,

@@ -1,6 +1,7 @@
 """What a run leaves of its results: ``metrics.json`` and ``weights.pth``."""
 
 import io
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +38,16 @@ class Results:
 
     @property
     def stage_checkpoints(self) -> dict[str, str | None]:
-        """Return the checkpoint that the loss of each stage belongs to."""
-        return {name.split("/")[0]: path for name, path in self.checkpoints.items() if name.endswith("/loss")}
+        """Return the checkpoint that the metrics of each stage belong to: ``train/loss``, ``val_loss``; losses first.
+
+        If no metric is named after a stage, return the checkpoint of each metric.
+        """
+        last = {name: path for name, path in self.checkpoints.items() if not name.endswith("_best")}
+        stages: dict[str, str | None] = {}
+        for name in sorted(last, key=lambda name: not name.endswith("loss")):
+            if match := re.match(r"(train|val|valid|validation|test)[/_]", name):
+                stages.setdefault(match[1], last[name])
+        return stages or last
 
     def write(self, tested: str | None) -> None:
         """Write ``metrics.json`` and, under the names that the network itself has, the tested weights.

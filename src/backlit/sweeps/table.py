@@ -28,7 +28,7 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
     """
     settings = list(dict.fromkeys(key for entry in entries for key in entry.settings))
     metrics = list(dict.fromkeys(entry.run.metric[0] for entry in entries if entry.run and entry.run.metric[0]))
-    tested = [f"test/{name}" for name in ("acc", "loss")]
+    tested = ["test/acc", "test/loss", "test_acc", "test_loss"]
     tested = [name for name in tested if any(entry.run and name in entry.run.metrics for entry in entries)]
     best = [f"best {name}" for name in metrics]
     columns = [kind, *settings, "status", *best, *(["epoch"] if best else []), *tested, "seconds", "directory", "error"]

@@ -1,6 +1,7 @@
 """Training, then testing the best checkpoint."""
 
 import logging
+import re
 
 from backlit.models import Classifier
 from backlit.runs.results import Results
@@ -62,7 +63,7 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
     # What was measured before the run was resumed counts, too.
     before = [] if parts.metrics_csv is None else parts.metrics_csv.rows_before
     measured = {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
-    earlier = {name: float(value) for row in before for name, value in row.items() if "/" in name}
+    earlier = {name: float(value) for row in before for name, value in row.items() if _is_metric(name)}
     measured |= {name: value for name, value in earlier.items() if name not in measured}
     for name, value in measured.items():
         if not name.endswith("_best"):
@@ -72,6 +73,11 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
     metric = parts.config["optimized_metric"]
     if best is not None and (row := best_row(rows, metric, parts.config["optimized_mode"])) is not None:
         results.add({f"{metric}_best": row[metric]}, best)
+
+
+def _is_metric(name: str) -> bool:
+    """Return whether a column of ``metrics.csv`` is a metric, and no count or learning rate."""
+    return name not in ("step", "epoch") and re.match(r"lr\b", name) is None
 
 
 def _checkpoint_of(name: str, parts: RunParts) -> str | None:

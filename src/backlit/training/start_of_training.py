@@ -1,5 +1,6 @@
 """What happens before the first batch of training."""
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.utilities.seed import isolate_rng
 
 from backlit.config.trainer_flags import check_batches
 from backlit.data import InMemoryDataModule
 from backlit.data.seeds import mix_seeds
 from backlit.errors import ConfigError
 from backlit.models import Classifier
+from backlit.models.protocol import stored_dtype, stored_shape
 from backlit.models.schedulers import Schedule
+from backlit.training import lightning_internals
 from backlit.training.callback_states import keep_own_files
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _SETS = ("train", "val", "test")
+_LARGEST_SAMPLE = 10_000_000  # values, as a record may have them
 
 
 class StartOfTraining(Callback):
@@ -80,9 +85,30 @@ class StartOfTraining(Callback):
                 first_step=trainer.global_step,
                 planned_steps=steps,
                 planned_epochs=epochs if epochs and epochs > 0 else None,
+                inputs=_describe_inputs(trainer),
             )
         if trainer.global_rank:
             torch.manual_seed(mix_seeds(torch.initial_seed(), trainer.global_rank))
+
+
+def _describe_inputs(trainer: Trainer) -> dict[str, Any] | None:
+    """Return shape and dtype of a stored sample, for predictions and programs; None if the data declare them.
+
+    A DataLoader's first sample is read for that, with all random generators as they were.
+    """
+    data: Any = getattr(trainer, "datamodule", None)
+    if stored_shape(data) and stored_dtype(data):
+        return None
+    inputs: Any = None
+    if isinstance(data, InMemoryDataModule):
+        inputs = data.train_set.inputs
+    else:
+        with contextlib.suppress(Exception), isolate_rng():  # a user's data set may raise anything
+            (loader,) = lightning_internals.train_loaders(trainer)
+            inputs = loader.collate_fn([loader.dataset[0]])[0]
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim < 2 or not inputs[:1].numel() <= _LARGEST_SAMPLE:
+        return None
+    return {"shape": list(inputs.shape[1:]), "dtype": str(inputs.dtype).removeprefix("torch.")}
 
 
 def planned_steps(trainer: Trainer) -> int | None:
