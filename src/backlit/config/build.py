@@ -1,6 +1,6 @@
 """Objects from the nodes of a config, with every reason why one cannot be built."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,12 @@ from hydra.utils import get_object, instantiate
 from lightning import Callback, LightningDataModule, LightningModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import loggers as lightning_loggers
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from backlit.config.modes import choose_mode
 from backlit.text import first_line
 
 Part = TypeVar("Part")
@@ -58,8 +59,9 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
 
     data = make("data", lambda: _build_part(cfg.data, LightningDataModule))
     model = make("model", lambda: _build_model(cfg))
+    modes = {str(cfg.optimized_metric): cfg.optimized_mode}
     callbacks = [
-        make(f"callbacks.{name}", partial(_build_callback, node, last_path.parent / str(name)))
+        make(f"callbacks.{name}", partial(_build_callback, node, model, modes, last_path.parent / str(name)))
         for name, node in cfg.callbacks.items()
         if node is not None
     ]
@@ -147,9 +149,31 @@ def _build_model(cfg: DictConfig) -> LightningModule:
     return _of_kind(model, LightningModule)
 
 
-def _build_callback(node: DictConfig, directory: Path) -> Callback:
-    """Return a callback; a ModelCheckpoint without a directory gets one, where no other writes checkpoints."""
-    callback = _build_part(node, Callback)
+def _build_callback(
+    node: DictConfig, model: LightningModule | None, modes: Mapping[str, Any], directory: Path
+) -> Callback:
+    """Return a callback; one that monitors a metric gets the metric's mode where its own is null.
+
+    Args:
+        node: What describes it.
+        model: The module that measures the metrics; None if it could not be built.
+        modes: The modes of metrics that are chosen in the config; None where they are not.
+        directory: Where a ModelCheckpoint writes that has no directory: no other does.
+
+    Raises:
+        ValueError: If the mode contradicts the metric, or is null for a metric of which it is not known.
+    """
+    more = {}
+    if {"monitor", "mode"} <= node.keys() and node.mode is None:
+        more["mode"], problem = choose_mode(model, node.monitor, modes.get(node.monitor))
+        if problem and node.monitor not in modes:  # else there is a line about optimized_mode
+            raise ValueError(f"mode must be {problem}")
+        more["mode"] = more["mode"] or "min"
+    callback = _build_part(node, Callback, **more)
+    if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
+        _, problem = choose_mode(model, callback.monitor, callback.mode)
+        if problem and not more:
+            raise ValueError(f"mode must be {problem}")
     if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
         callback.dirpath = str(directory)
     return callback

@@ -101,7 +101,7 @@ def build_run(
         lightning.seed_everything(config["seed"], workers=True, verbose=False)
     with warnings.catch_warnings(record=True) as caught:
         components = build_components(cfg, problems, last_path=last_path, steps_done=steps_done)
-        problems += choose_modes(config, components.model, components.callbacks)
+        problems += choose_modes(config, components.model)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
         parts.is_extension = is_extension
         with isolate_rng():
