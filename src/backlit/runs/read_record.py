@@ -130,6 +130,7 @@ _ENTRIES: dict[str, tuple[str, Fits]] = {
     "first_step": _COUNT,
     "planned_steps": ("a number, or null", _or_null(_is_number)),
     "planned_epochs": ("a number, or null", _or_null(_is_number)),
+    "stopped": _MAPPING,
     "versions": _MAPPING,
     "git": _MAPPING,
     "project": _MAPPING,

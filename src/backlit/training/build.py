@@ -8,7 +8,7 @@ from typing import Any
 
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
@@ -174,7 +174,9 @@ def _assemble(
         )
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
-            best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])
+            averages = any(isinstance(callback, WeightAveraging) for callback in components.callbacks)
+            metric, mode = config["optimized_metric"], config["optimized_mode"]
+            best = BestCheckpoint(run_dir / "checkpoints", metric, mode, is_early=averages)
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
     if make_trainer is not None and not any(line.startswith("trainer.") for line in problems):

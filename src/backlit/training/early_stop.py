@@ -13,7 +13,8 @@ def find_stop(trainer: Trainer) -> dict[str, Any] | None:
     Returns:
         ``epoch`` and ``step`` count what was done; ``by`` is the callback's class, ``reason`` a phrase.
     """
-    if not trainer.should_stop:
+    is_whole = trainer.current_epoch == trainer.max_epochs and trainer.is_last_batch
+    if not trainer.should_stop or is_whole or trainer.global_step == trainer.max_steps:
         return None
     by, reason = find_reason(trainer) or ("", "a callback has set trainer.should_stop")
     return {"epoch": trainer.current_epoch, "step": trainer.global_step, "by": by, "reason": reason}
@@ -33,7 +34,7 @@ def find_reason(trainer: Trainer) -> tuple[str, str] | None:
 def _early_stopping_reason(callback: EarlyStopping) -> str:
     monitor, best = callback.monitor, f"{float(callback.best_score):.4f}"
     reasons = {
-        EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not improved in {callback.wait_count} checks; the best is {best}",
+        EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not improved in {callback.patience} checks; the best is {best}",
         EarlyStoppingReason.STOPPING_THRESHOLD: f"is better than stopping_threshold={callback.stopping_threshold}",
         EarlyStoppingReason.DIVERGENCE_THRESHOLD: f"is worse than divergence_threshold={callback.divergence_threshold}",
         EarlyStoppingReason.NON_FINITE_METRIC: "is not finite",
