@@ -163,10 +163,11 @@ def _build_callback(
     Raises:
         ValueError: If the mode contradicts the metric, or is null for a metric of which it is not known.
     """
-    more = {}
+    more: dict[str, Any] = {}
     if {"monitor", "mode"} <= node.keys() and node.mode is None:
-        more["mode"], problem = choose_mode(model, node.monitor, modes.get(node.monitor))
-        if problem and node.monitor not in modes:  # else there is a line about optimized_mode
+        metric = node.monitor
+        more["mode"], problem = (None, None) if metric is None else choose_mode(model, metric, modes.get(metric))
+        if problem and metric not in modes:  # else there is a line about optimized_mode
             raise ValueError(f"mode must be {problem}")
         more["mode"] = more["mode"] or "min"
     callback = _build_part(node, Callback, **more)

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
-from backlit.config.check import check_built, check_config, check_remaining
+from backlit.config.check import check_built, check_config, check_remaining, without_modes
 from backlit.config.modes import choose_modes
 from backlit.config.trainer_flags import trainer_flags
 from backlit.errors import ConfigError
@@ -107,7 +107,7 @@ def build_run(
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(without_modes(problems))
     parts.caught_warnings = caught
     if checkpoint is not None and config["train"] and steps_done is None:
         _load_weights(parts.model, parts.trainer, checkpoint)
