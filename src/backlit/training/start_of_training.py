@@ -1,5 +1,6 @@
 """What happens before the first batch of training."""
 
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 
 from backlit.config.trainer_flags import check_batches
 from backlit.data import InMemoryDataModule
@@ -20,6 +21,7 @@ from backlit.training.callback_states import keep_own_files
 if TYPE_CHECKING:
     from backlit.runs.record import RunRecord
 
+log = logging.getLogger(__name__)
 
 _SETS = ("train", "val", "test")
 
@@ -68,6 +70,12 @@ class StartOfTraining(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the plan, from which others compute how far the run is; seed the other processes."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if trainer.is_global_zero and any(isinstance(one, StochasticWeightAveraging) for one in callbacks):
+            log.warning(
+                "StochasticWeightAveraging: its average exists in memory alone, after the training; validated, saved "
+                "and tested are the weights that it averages. To have the average: callbacks=[default,swa]"
+            )
         steps, epochs = planned_steps(trainer), trainer.max_epochs
         for config in trainer.lr_scheduler_configs:
             # A run that resumes with other batches ends at another step than one that has them from its beginning,
