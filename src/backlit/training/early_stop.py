@@ -27,14 +27,16 @@ def find_reason(trainer: Trainer) -> tuple[str, str] | None:
         if isinstance(callback, EarlyStopping) and callback.stopping_reason != EarlyStoppingReason.NOT_STOPPED:
             return name, _early_stopping_reason(callback)
         if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
-            return name, f"{callback.time_elapsed():.0f} s of training have passed"
+            return name, f"{left + callback.time_elapsed():g} s of training have passed"
     return None
 
 
 def _early_stopping_reason(callback: EarlyStopping) -> str:
     monitor, best = callback.monitor, f"{float(callback.best_score):.4f}"
+    checks = f"{callback.wait_count} check{'s' if callback.wait_count > 1 else ''}"
     reasons = {
-        EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not improved in {callback.patience} checks; the best is {best}",
+        EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not improved in {checks} "
+        f"(patience={callback.patience}); the best is {best}",
         EarlyStoppingReason.STOPPING_THRESHOLD: f"is better than stopping_threshold={callback.stopping_threshold}",
         EarlyStoppingReason.DIVERGENCE_THRESHOLD: f"is worse than divergence_threshold={callback.divergence_threshold}",
         EarlyStoppingReason.NON_FINITE_METRIC: "is not finite",

@@ -99,7 +99,7 @@ class LastCheckpoint(Checkpoint):
         lightning_internals.end_epoch_once(trainer)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let the training be over if a callback had ended it, unless that callback is gone or more is asked for."""
+        """Let the training be over if a callback had ended it, unless it is gone or changed, or more is asked for."""
         if self._stopped is not None:
             trainer.should_stop = True
             trainer.should_stop = _stop_state(trainer) == self._stopped
@@ -215,11 +215,8 @@ class LastCheckpoint(Checkpoint):
 
 
 def _stop_state(trainer: Trainer) -> list[Any] | None:
-    """Return, if a callback has ended the training, which one, and the limits that are not reached; else None."""
-    if not trainer.should_stop:
-        return None
-    by, _ = find_reason(trainer) or (None, None)
-    return [by, trainer.max_epochs, trainer.max_steps]
+    """Return, if a callback has ended the training, which one and why, and the Trainer's limits; else None."""
+    return [find_reason(trainer), trainer.max_epochs, trainer.max_steps] if trainer.should_stop else None
 
 
 def _repeat_epoch_start(trainer: Trainer, pl_module: LightningModule) -> None:

@@ -16,7 +16,7 @@ from backlit.data.seeds import mix_seeds
 from backlit.errors import ConfigError
 from backlit.models import Classifier
 from backlit.models.schedulers import Schedule
-from backlit.training.callback_states import keep_own_files
+from backlit.training.callback_states import keep_own_files, keep_patience
 
 if TYPE_CHECKING:
     from backlit.runs.record import RunRecord
@@ -47,6 +47,7 @@ class StartOfTraining(Callback):
         path = trainer.ckpt_path
         is_own = path is not None and Path(path).resolve().parent == self.checkpoints
         keep_own_files(trainer, checkpoint, is_own=is_own)
+        keep_patience(trainer, checkpoint)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check data in memory, which exist from here on, before anything is trained.
