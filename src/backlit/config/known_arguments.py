@@ -110,6 +110,7 @@ RANGES: dict[type, dict[str, Any]] = {
         "every_n_train_steps": Count | None,
     },
     EMAWeightAveraging: {
+        "device": Literal["cpu"] | None,
         "decay": Fraction,
         "update_every_n_steps": PositiveInt,
         "update_starting_at_step": Count | None,
