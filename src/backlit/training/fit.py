@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 
 from backlit.models import Classifier
 from backlit.runs.results import Results
-from backlit.runs.run import best_row
+from backlit.runs.run import MACHINE_PREFIX, best_row
 from backlit.training import lightning_internals
 from backlit.training.build import RunParts
 from backlit.training.early_stop import find_stop
@@ -78,6 +78,7 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
     before = [] if parts.metrics_csv is None else parts.metrics_csv.rows_before
     measured = {name: value.item() for name, value in parts.trainer.callback_metrics.items()}
     earlier = {name: float(value) for row in before for name, value in row.items() if "/" in name}
+    earlier = {name: value for name, value in earlier.items() if not name.startswith(MACHINE_PREFIX)}
     measured |= {name: value for name, value in earlier.items() if name not in measured}
     for name, value in measured.items():
         if not name.endswith("_best"):
