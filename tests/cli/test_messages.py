@@ -219,9 +219,9 @@ def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        ("callbacks.ema.decay=0.9", "; it comes with an option: callbacks=[default,ema]"),
-        ("callbacks=none callbacks.ema.decay=0.9", "; it comes with an option: callbacks=[none,ema]"),
-        ("callbacks=[default,swa] callbacks.ema.decay=0.9", "; it comes with an option: callbacks=[default,swa,ema]"),
+        ("callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[default,ema]'"),
+        ("callbacks=none callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[none,ema]'"),
+        ("callbacks=[default,swa] callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[default,swa,ema]'"),
         ("callbacks=[default,ema] callbacks.ema.decoy=0.9", ", did you mean callbacks.ema.decay?"),
     ],
 )

@@ -20,6 +20,7 @@ from backlit.config.conf import CONFIG_DIR
 from backlit.config.hints import nearest, same_name_keys
 from backlit.errors import ConfigError
 from backlit.project import find_project, project_packages
+from backlit.text import shell_word
 
 # Of Hydra's own keys, those that users set.
 _HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
@@ -171,7 +172,7 @@ class KnownKeys:
             return None
         typed = [argument.partition("=")[2].strip("[] ") for argument in sys.argv if argument.startswith(f"{group}=")]
         chosen = typed[-1] if typed else OmegaConf.select(self.config, f"hydra.runtime.choices.{group}")
-        return f"{group}=[{chosen or 'default'},{name}]"
+        return shell_word(f"{group}=[{chosen or 'default'},{name}]")
 
     def _children(self, parent: str) -> list[str]:
         prefix = f"{parent}." if parent else ""
