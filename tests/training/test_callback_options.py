@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -191,7 +190,7 @@ def test_an_option_works_in_a_sweep(option: str, run_command: RunCommand) -> Non
 @pytest.mark.soak
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_works_in_two_processes(
-    option: str, run_script: Callable[..., object], composed: Compose, tmp_path: Path
+    option: str, run_script: RunCommand, composed: Compose, tmp_path: Path
 ) -> None:
     arguments = [
         *QUICK,
@@ -200,8 +199,8 @@ def test_an_option_works_in_two_processes(
         "data.passes_per_epoch=1",
         "trainer.log_every_n_steps=1",
     ]
-    done = run_script("backlit-train", *arguments, "trainer=ddp_cpu", "hydra.run.dir=two")
-    assert done.returncode == 0, done.stdout + done.stderr  # type: ignore[attr-defined]
+    done = run_script("backlit-train", *arguments, "trainer=ddp_cpu", "hydra.run.dir=two", timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     check_tested(Path("two"))
     train(composed(*arguments), new_directory(tmp_path / "one"))
     one, two = saved_metrics(tmp_path / "one"), saved_metrics(Path("two"))
