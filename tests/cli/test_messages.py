@@ -223,11 +223,25 @@ def test_all_slips_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
-def test_what_is_typed_for_early_stopping_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    from backlit.training.build import find_problems
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[default,ema]'"),
+        ("callbacks=none callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[none,ema]'"),
+        ("callbacks=[default,swa] callbacks.ema.decay=0.9", "; it comes with an option: 'callbacks=[default,swa,ema]'"),
+        ("callbacks=[default,ema] callbacks.ema.decoy=0.9", ", did you mean callbacks.ema.decay?"),
+    ],
+)
+def test_a_key_of_an_option_of_callbacks_names_the_option(
+    typed: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = typed.split(" ")[-1].partition("=")[0]
+    assert answer(f"backlit-train {typed}", monkeypatch) == f"{key}: no such key{expected}"
 
-    (_, typed) = answer("backlit-train callbacks=early_stopping", monkeypatch).split("; type ")
-    assert find_problems(compose_config("experiment=points", *typed.split(" "))) == []
+
+def test_an_unknown_option_in_a_list_is_answered_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = answer("backlit-train callbacks=[default,early_stop]", monkeypatch)
+    assert found.startswith("callbacks=early_stop: no such option, did you mean early_stopping?; there are: default, ")
 
 
 def test_an_argument_of_a_class_that_the_yaml_leaves_out_can_be_added() -> None:

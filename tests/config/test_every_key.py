@@ -28,9 +28,9 @@ HOSTILE: list[Any] = [
 WHOLE = [["experiment=mnist_mlp"], ["experiment=points"]]
 OPTIONS = [
     ("experiment=points", f"{path.parent.name}={path.stem}")
-    for group in ("optimizer", "scheduler", "trainer", "debug")
+    for group in ("optimizer", "scheduler", "trainer", "callbacks", "debug")
     for path in sorted((CONFIG_DIR / group).glob("*.yaml"))
-    if path.stem not in ("gpu", "mps", "ddp", "fsdp")  # what a machine may not have
+    if path.stem not in ("gpu", "mps", "ddp", "fsdp", "device_stats")  # what a machine may not have
 ]
 LOGGERS = [name for name in ("wandb", "mlflow") if importlib.util.find_spec(name)]
 # A run of two epochs in a quarter of a second.
@@ -57,7 +57,8 @@ def cases(*more: str) -> list[tuple[DictConfig, str, Any]]:
         config = composed(*overrides, *(more if "points" in overrides[0] else ()))
         found += [(config, leaf, value) for leaf in leaves(config) for value in HOSTILE]
     for experiment, option in OPTIONS:
-        config, group = composed(experiment, option, *more), option.partition("=")[0]
+        group = option.partition("=")[0]
+        config = composed(experiment, *(each for each in more if not each.startswith(f"{group}=")), option)
         group = "trainer" if group == "debug" else group
         found += [(config, leaf, value) for leaf in leaves(config) if leaf.startswith(f"{group}.") for value in HOSTILE]
     for name in LOGGERS:

@@ -55,11 +55,11 @@ CALLBACK = "+callbacks.own={{_target_: lightning.pytorch.callbacks.{}, monitor: 
         ),
         (
             [CALLBACK.format("EarlyStopping", "val/acc", "min")],
-            "callbacks: the mode of EarlyStopping must be max for monitor=val/acc, got min",
+            "callbacks.own.mode must be max or null for val/acc, got min",
         ),
         (
             [CALLBACK.format("ModelCheckpoint", "val/loss", "max")],
-            "callbacks: the mode of ModelCheckpoint must be min for monitor=val/loss, got max",
+            "callbacks.own.mode must be min or null for val/loss, got max",
         ),
     ],
 )
@@ -78,13 +78,13 @@ def test_a_search_by_a_metric_of_an_unknown_direction_needs_the_mode() -> None:
 @pytest.mark.parametrize(("metric", "mode"), [("val_loss", "min"), ("val_acc", "max")])
 def test_an_obvious_metric_of_somebodys_module_needs_no_mode(metric: str, mode: str) -> None:
     config: dict[str, Any] = {"optimized_metric": metric, "optimized_mode": None, "scheduler": {}}
-    assert list(choose_modes(config, LightningModule(), [])) == []
+    assert list(choose_modes(config, LightningModule())) == []
     assert config["optimized_mode"] == mode
 
 
 def test_another_metric_of_somebodys_module_needs_the_mode() -> None:
     config: dict[str, Any] = {"optimized_metric": "val_score", "optimized_mode": None, "scheduler": {}}
-    (line,) = choose_modes(config, LightningModule(), [])
+    (line,) = choose_modes(config, LightningModule())
     assert line == "optimized_mode must be min or max for val_score, of which it is not known, got null"
     config["optimized_mode"] = "max"
-    assert list(choose_modes(config, LightningModule(), [])) == []
+    assert list(choose_modes(config, LightningModule())) == []

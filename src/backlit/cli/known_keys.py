@@ -20,6 +20,7 @@ from backlit.config.conf import CONFIG_DIR
 from backlit.config.hints import nearest, same_name_keys
 from backlit.errors import ConfigError
 from backlit.project import find_project, project_packages
+from backlit.text import shell_word
 
 # Of Hydra's own keys, those that users set.
 _HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
@@ -82,7 +83,8 @@ class KnownKeys:
     def config(self) -> DictConfig:
         """Return the config, without the values that the command line sets."""
         GlobalHydra.instance().clear()
-        choices = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=[\w-]+", a) and a.partition("=")[0] in self.groups]
+        choice = re.compile(r"(\w+)=([\w-]+|\[[\w, -]+\])")
+        choices = [a for a in sys.argv[1:] if (match := choice.fullmatch(a)) and match[1] in self.groups]
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             for overrides in (choices, []):
                 try:
@@ -151,6 +153,8 @@ class KnownKeys:
         """Return the nearest key, or what there is at its place, as the end of a message."""
         dotted = key.lstrip("+~").replace("/", ".").replace(":", ".")
         parent, _, last = dotted.rpartition(".")
+        if option := self._option_with(dotted):
+            return f"; it comes with an option: {option}"
         if last == "n_trials" or (parent == "hydra.sweeper" and "hydra.sweeper.n_trials" not in self.names):
             return "; a search has it: add sweep=optuna"
         if parent in self.groups and not self._children(parent):
@@ -171,6 +175,16 @@ class KnownKeys:
         if children and len(children) <= MOST_LISTED:
             return f"; {f'{parent} has' if parent else 'there are'}: {', '.join(children)}"
         return f"; all keys: backlit-{self.config_name} --cfg job"
+
+    def _option_with(self, dotted: str) -> str | None:
+        """Return the argument that adds the option of ``callbacks`` or ``logger`` which a key is named after."""
+        group, name, *_ = [*dotted.split("."), ""]
+        is_one = group in ("callbacks", "logger") and group in self.groups and name in option_names(group)
+        if not is_one or f"{group}.{name}" in self.names:
+            return None
+        typed = [argument.partition("=")[2].strip("[] ") for argument in sys.argv if argument.startswith(f"{group}=")]
+        chosen = typed[-1] if typed else OmegaConf.select(self.config, f"hydra.runtime.choices.{group}")
+        return shell_word(f"{group}=[{chosen or 'default'},{name}]")
 
     def _children(self, parent: str) -> list[str]:
         prefix = f"{parent}." if parent else ""

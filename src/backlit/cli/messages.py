@@ -21,8 +21,6 @@ _REPLACED = {
     "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
     "logger=many": "this option is gone; type logger=tensorboard",
     "trainer=cuda": "type trainer=gpu",
-    "callbacks=early_stopping": "no such option; type "
-    "+callbacks.stop._target_=lightning.pytorch.callbacks.EarlyStopping +callbacks.stop.monitor=val/loss",
 }
 
 
@@ -128,7 +126,7 @@ def _explain_missing_option(file: str, options: Sequence[str]) -> str:
     wanted = f"{group}={option}"
     if wanted in _REPLACED:
         return f"{wanted}: {_REPLACED[wanted]}"
-    known = sorted(options)
+    known = sorted(options) or option_names(group)  # of a list of options Hydra names none
     is_extra = option in _EXTRAS and "hydra/" in group
     install = f"; pip install 'backlit[{_EXTRAS[option]}]'" if is_extra else ""
     name = re.sub(r"\.ya?ml$", "", option)

@@ -108,13 +108,16 @@ def _is_resumable(run: Run, given: list[str]) -> bool:
     """Return whether ``resume=latest`` may mean a run: something is left to do, or the user asks for more."""
     is_done = run.status == "completed" and run.attempt is run.record
     return (
-        not run.is_running and isinstance(run.attempt.get("arguments"), list) and (not is_done or _asks_for_more(given))
+        not run.is_running
+        and isinstance(run.attempt.get("arguments"), list)
+        and (not is_done or _asks_for_more(run, given))
     )
 
 
-def _asks_for_more(given: list[str]) -> bool:
-    """Return whether somebody wants to train longer."""
-    return any(argument.lstrip("+").startswith("trainer.max_") for argument in given)
+def _asks_for_more(run: Run, given: list[str]) -> bool:
+    """Return whether somebody wants to train longer: by other limits, or callbacks if one has ended the training."""
+    keys = ("trainer.max_", "callbacks.", "callbacks=") if "stopped" in run.attempt else ("trainer.max_",)
+    return any(argument.lstrip("+~").startswith(keys) for argument in given)
 
 
 def _resume_directory(source: Path, given: list[str]) -> tuple[Path, Path | None]:
@@ -140,10 +143,13 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
             last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
             instead = f"a run of its own from these weights: {shell_word(last)}"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
-    if run.status == "completed" and run.attempt is run.record and not _asks_for_more(given):
+    if run.status == "completed" and run.attempt is run.record and not _asks_for_more(run, given):
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
         longer = resume_command(run.directory, recorded, f"trainer.{limit}=...")
-        raise ConfigError([f"resume must be a run that is not completed, got {shown}; to train it longer: {longer}"])
+        stop = run.attempt.get("stopped")
+        why = f", which stopped early ({stop.get('reason')})" if stop else ""
+        rule = "resume must be a run that is not completed"
+        raise ConfigError([f"{rule}, got {shown}{why}; to train it longer: {longer}"])
 
 
 def plan_rerun(wanted: str, given: list[str]) -> Plan:

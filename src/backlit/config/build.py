@@ -10,13 +10,14 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Callback, LightningDataModule, LightningModule
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from backlit.config.loggers import check_available, resumed_arguments
+from backlit.config.modes import choose_mode
 from backlit.models.schedulers import torch_schedule
 from backlit.text import first_line
 
@@ -63,8 +64,9 @@ def build_components(
 
     data = make("data", lambda: _build_part(cfg.data, LightningDataModule))
     model = make("model", lambda: _build_model(cfg))
+    modes = {str(cfg.optimized_metric): cfg.optimized_mode}
     callbacks = [
-        make(f"callbacks.{name}", partial(_build_callback, node, last_path.parent / str(name)))
+        make(f"callbacks.{name}", partial(_build_callback, node, model, modes, last_path.parent / str(name)))
         for name, node in cfg.callbacks.items()
         if node is not None
     ]
@@ -160,9 +162,32 @@ def _build_model(cfg: DictConfig) -> LightningModule:
     return _of_kind(model, LightningModule)
 
 
-def _build_callback(node: DictConfig, directory: Path) -> Callback:
-    """Return a callback; a ModelCheckpoint without a directory gets one, where no other writes checkpoints."""
-    callback = _build_part(node, Callback)
+def _build_callback(
+    node: DictConfig, model: LightningModule | None, modes: Mapping[str, Any], directory: Path
+) -> Callback:
+    """Return a callback; one that monitors a metric gets the metric's mode where its own is null.
+
+    Args:
+        node: What describes it.
+        model: The module that measures the metrics; None if it could not be built.
+        modes: The modes of metrics that are chosen in the config; None where they are not.
+        directory: Where a ModelCheckpoint writes that has no directory: no other does.
+
+    Raises:
+        ValueError: If the mode contradicts the metric, or is null for a metric of which it is not known.
+    """
+    more: dict[str, Any] = {}
+    if {"monitor", "mode"} <= node.keys() and node.mode is None:
+        metric = node.monitor
+        more["mode"], problem = (None, None) if metric is None else choose_mode(model, metric, modes.get(metric))
+        if problem and metric not in modes:  # else there is a line about optimized_mode
+            raise ValueError(f"mode must be {problem}")
+        more["mode"] = more["mode"] or "min"
+    callback = _build_part(node, Callback, **more)
+    if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
+        _, problem = choose_mode(model, callback.monitor, callback.mode)
+        if problem and not more:
+            raise ValueError(f"mode must be {problem}")
     if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
         callback.dirpath = str(directory)
     return callback

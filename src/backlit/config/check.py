@@ -3,11 +3,13 @@
 import math
 import re
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -136,9 +138,18 @@ def check_built(
         yield from check_batches(config, datamodule, sizes)
     if datamodule is not None and trainer is not None:
         yield from _check_processes(config, datamodule, trainer)
+    if trainer is not None:
+        yield from _check_callbacks(config, trainer)
     if model is not None and checkpoint is not None:
         problem = find_mismatch(model, checkpoint.content["state_dict"])
         yield from [f"ckpt_path must fit the model: {problem} ({checkpoint.path})"] if problem else []
+
+
+def without_modes(problems: list[str]) -> list[str]:
+    """Leave out lines about the mode of a metric where there is a line about the metric, which is not measured."""
+    at_fault = {line.split(" ")[0] for line in problems}
+    names = {line: line.split(" ")[0].removesuffix("mode") for line in problems}
+    return [line for line in problems if not {f"{names[line]}metric", f"{names[line]}monitor"} & at_fault]
 
 
 def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_extension: bool) -> Iterator[str]:
@@ -199,6 +210,20 @@ def _check_metrics(config: dict[str, Any], datamodule: Any, model: LightningModu
     for name, node in config["callbacks"].items():
         if isinstance(node, dict) and (monitor := node.get("monitor")) is not None and monitor not in known:
             yield f"callbacks.{name}.monitor must be one of {', '.join(known)}, got {monitor!r}"
+
+
+def _check_callbacks(config: dict[str, Any], trainer: Trainer) -> Iterator[str]:
+    """Yield what Lightning would find out in the run: psutil is missing; or never: two averages replace each other."""
+    averaging = [one for one in trainer.callbacks if isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+    if len(averaging) > 1:
+        names = ", ".join(type(one).__name__ for one in averaging)
+        yield f"callbacks must have one at most that averages the weights, got {names}"
+    is_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    for name, node in config["callbacks"].items():
+        if node and node["_target_"].endswith(".DeviceStatsMonitor") and find_spec("psutil") is None:
+            wanted = node.get("cpu_stats")
+            if wanted or (wanted is None and is_cpu):
+                yield f"callbacks.{name} needs psutil: pip install 'backlit[device_stats]'"
 
 
 def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) -> Iterator[str]:

@@ -4,7 +4,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Len, Lt
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    RichModelSummary,
+)
 from lightning.pytorch.loggers import Logger
 from torch import optim
 from torch.optim import lr_scheduler
@@ -108,8 +114,28 @@ RANGES: dict[type, dict[str, Any]] = {
         "cooldown": Count,
         "eps": NonNegative,
     },
-    EarlyStopping: {"monitor": Text, "min_delta": NonNegative, "patience": Count, "mode": Literal["min", "max"]},
-    ModelCheckpoint: {"save_top_k": _Minus1OrMore, "mode": Literal["min", "max"]},
+    EarlyStopping: {
+        "monitor": Text,
+        "min_delta": NonNegative,
+        "patience": PositiveInt,
+        "mode": Literal["min", "max"] | None,
+    },
+    ModelCheckpoint: {
+        "monitor": Text | None,
+        "save_top_k": _Minus1OrMore,
+        "mode": Literal["min", "max"] | None,
+        "every_n_epochs": Count | None,
+        "every_n_train_steps": Count | None,
+    },
+    EMAWeightAveraging: {
+        "device": Literal["cpu"] | None,
+        "decay": Fraction,
+        "update_every_n_steps": PositiveInt,
+        "update_starting_at_step": Count | None,
+        "update_starting_at_epoch": Count | None,
+    },
+    RichModelSummary: {"max_depth": _Minus1OrMore},
+    LearningRateMonitor: {"logging_interval": Literal["step", "epoch"] | None},
 }
 
 # What each part of a run must be.

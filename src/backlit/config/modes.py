@@ -1,39 +1,31 @@
 """Which value of a monitored metric is the best: chosen by the metric, or checked against it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from lightning import Callback, LightningModule
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning import LightningModule
 
 from backlit.models.metric_mode import metric_mode
 
 
-def choose_modes(config: dict[str, Any], model: LightningModule | None, callbacks: Sequence[Callback]) -> Iterator[str]:
+def choose_modes(config: dict[str, Any], model: LightningModule | None) -> Iterator[str]:
     """Fill in modes of a config that are null; yield a line for each that is unknown or contradicts its metric.
 
     Args:
         config: Plain data; ``optimized_mode`` and ``scheduler.mode`` are filled in.
         model: The module that measures the metrics; None if it could not be built.
-        callbacks: Those of the group ``callbacks`` that could be built.
     """
-    config["optimized_mode"], problem = _choose(model, config["optimized_metric"], config["optimized_mode"])
+    config["optimized_mode"], problem = choose_mode(model, config["optimized_metric"], config["optimized_mode"])
     if problem:
         yield f"optimized_mode must be {problem}"
     scheduler = config["scheduler"]
     if {"monitor", "mode"} <= scheduler.keys():
-        scheduler["mode"], problem = _choose(model, scheduler["monitor"], scheduler["mode"])
+        scheduler["mode"], problem = choose_mode(model, scheduler["monitor"], scheduler["mode"])
         if problem:
             yield f"scheduler.mode must be {problem}"
-    for callback in callbacks:
-        if isinstance(callback, EarlyStopping | ModelCheckpoint) and callback.monitor is not None:
-            mode = metric_mode(model, callback.monitor)
-            if mode not in (None, callback.mode):
-                name, monitor = type(callback).__name__, callback.monitor
-                yield f"callbacks: the mode of {name} must be {mode} for monitor={monitor}, got {callback.mode}"
 
 
-def _choose(model: LightningModule | None, metric: Any, given: Any) -> tuple[Any, str | None]:
+def choose_mode(model: LightningModule | None, metric: Any, given: Any) -> tuple[Any, str | None]:
     """Return the mode for a metric, and what it must be if the given one will not do."""
     mode = metric_mode(model, metric) if isinstance(metric, str) else None
     if given is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from backlit.runs.files import write_json
-from backlit.runs.run import NO_SETTINGS, Run, flat_config, read_rows
+from backlit.runs.run import MACHINE_PREFIX, NO_SETTINGS, Run, flat_config, read_rows
 from backlit.text import printable, shell_path
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,8 @@ def find_differences(original: Path, rerun: Path) -> list[str]:
 
 def _training_records(run: Path) -> list[str]:
     """Return the records of training and validation as text; a run that was trained longer has more test records."""
-    return [str(row) for row in read_rows(run / "metrics.csv") if not any(name.startswith("test/") for name in row)]
+    rows = [row for row in read_rows(run / "metrics.csv") if not any(name.startswith("test/") for name in row)]
+    return [str({name: v for name, v in row.items() if not name.startswith(MACHINE_PREFIX)}) for row in rows]
 
 
 def _weight_differences(first: dict[str, Any], second: dict[str, Any]) -> list[str]:

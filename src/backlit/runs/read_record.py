@@ -155,6 +155,7 @@ _ENTRIES: dict[str, tuple[str, Fits]] = {
     "planned_steps": ("a number, or null", _or_null(_is_number)),
     "planned_epochs": ("a number, or null", _or_null(_is_number)),
     "inputs": ("the shape and the dtype of a sample, or null", _or_null(_is_inputs)),
+    "stopped": _MAPPING,
     "versions": _MAPPING,
     "git": _MAPPING,
     "project": _MAPPING,

@@ -34,6 +34,7 @@ _ATTEMPT_KEYS = (
     "precision",
     "world_size",
     "first_step",
+    "stopped",
     "status",
     "started",
     "ended",

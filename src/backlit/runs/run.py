@@ -22,6 +22,8 @@ from backlit.text import first_line, flatten
 
 # Keys of a config that say how a command came to a run, not how the run has learned.
 NO_SETTINGS = ("ckpt_path", "packages")
+# How busy the machine was is a curve, but no result: Lightning's DeviceStatsMonitor.
+MACHINE_PREFIX = "DeviceStatsMonitor."
 RUN_FILES = ("run.json", "metrics.csv", "metrics.json", "weights.pth")
 
 

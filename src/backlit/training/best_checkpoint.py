@@ -20,10 +20,18 @@ class BestCheckpoint(ModelCheckpoint):
         directory: Where ``best.ckpt`` goes.
         metric: The metric to compare by.
         mode: Whether its ``min`` or its ``max`` is the best.
+        is_early: Save after the validation, not at the end of its epoch, when an average of the weights may change.
     """
 
-    def __init__(self, directory: Path, metric: str, mode: Mode) -> None:
-        super().__init__(directory, "best", monitor=metric, mode=mode, enable_version_counter=False)
+    def __init__(self, directory: Path, metric: str, mode: Mode, *, is_early: bool = False) -> None:
+        super().__init__(
+            directory,
+            "best",
+            monitor=metric,
+            mode=mode,
+            save_on_train_epoch_end=False if is_early else None,
+            enable_version_counter=False,
+        )
         self.metric = metric
         self._kept: list[dict[str, float]] = []  # the metrics of best.ckpt, once there is one
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import lightning
 from lightning import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
-from backlit.config.check import check_built, check_config, check_remaining
+from backlit.config.check import check_built, check_config, check_remaining, without_modes
 from backlit.config.modes import choose_modes
 from backlit.config.trainer_flags import trainer_flags
 from backlit.errors import ConfigError
@@ -109,13 +109,13 @@ def build_run(
         components = build_components(
             cfg, problems, last_path=last_path, steps_done=steps_done, logger_runs=logger_runs
         )
-        problems += choose_modes(config, components.model, components.callbacks)
+        problems += choose_modes(config, components.model)
         parts = _assemble(components, config, problems, run_dir, steps_done, checkpoint)
         parts.is_extension = is_extension
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(without_modes(problems))
     parts.caught_warnings = caught
     if checkpoint is not None and config["train"] and steps_done is None:
         _load_weights(parts.model, parts.trainer, checkpoint)
@@ -182,7 +182,9 @@ def _assemble(
         )
         validates = flags["limit_val_batches"] != 0 and getattr(components.datamodule, "val_size", None) != 0
         if validates and config["optimized_mode"] in ("min", "max"):
-            best = BestCheckpoint(run_dir / "checkpoints", config["optimized_metric"], config["optimized_mode"])
+            averages = any(isinstance(callback, WeightAveraging) for callback in components.callbacks)
+            metric, mode = config["optimized_metric"], config["optimized_mode"]
+            best = BestCheckpoint(run_dir / "checkpoints", metric, mode, is_early=averages)
     make_trainer, timeout_s = components.make_trainer, config["process_timeout"]
     trainer: Any = None
     if make_trainer is not None and not any(line.startswith("trainer.") for line in problems):

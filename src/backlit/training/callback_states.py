@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 # What Lightning's ModelCheckpoint saves.
@@ -45,6 +45,14 @@ def keep_own_files(trainer: Trainer, checkpoint: dict[str, Any], *, is_own: bool
         if isinstance(state, dict):
             states[callback.state_key] = _own_state(callback, state, is_own=is_own)
     checkpoint["callbacks"] = states
+
+
+def keep_patience(trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+    """Let each EarlyStopping keep the patience of its config; Lightning would restore that of the checkpoint."""
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        state = checkpoint["callbacks"].get(callback.state_key) if isinstance(callback, EarlyStopping) else None
+        if isinstance(state, dict):
+            state["patience"] = callback.patience
 
 
 def _own_state(callback: ModelCheckpoint, state: dict[str, Any], *, is_own: bool) -> dict[str, Any]:

@@ -2,12 +2,18 @@
 
 import logging
 import re
+import warnings
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import WeightAveraging
 
 from backlit.models import Classifier
 from backlit.runs.results import Results
-from backlit.runs.run import best_row
+from backlit.runs.run import MACHINE_PREFIX, best_row
 from backlit.training import lightning_internals
 from backlit.training.build import RunParts
+from backlit.training.early_stop import find_stop
+from backlit.training.monitors import monitors_named
 
 log = logging.getLogger(__name__)
 
@@ -34,8 +40,13 @@ def _fit(parts: RunParts, results: Results) -> str | None:
     """Train, write the results, and return the checkpoint to test; None if there is none."""
     lightning_internals.skip_nvml_probe()
     trainer, start = parts.trainer, None if parts.steps_done is None else parts.config["ckpt_path"]
-    trainer.fit(parts.model, parts.datamodule, ckpt_path=start, weights_only=True if start else None)
+    with monitors_named(trainer, parts.config["callbacks"]):
+        trainer.fit(parts.model, parts.datamodule, ckpt_path=start, weights_only=True if start else None)
     lightning_internals.complete_last_epoch(trainer)
+    if (stop := find_stop(trainer)) is not None and (record := parts.start.record) is not None:
+        record.add(stopped=stop)
+        total = "" if trainer.max_epochs == -1 else f" of {trainer.max_epochs}"
+        log.info("stopped after epoch %d%s, step %d: %s", stop["epoch"], total, stop["step"], stop["reason"])
     _add_fit_results(results, parts)
     best, last = _checkpoint_paths(parts)
     if trainer.is_global_zero:
@@ -50,7 +61,11 @@ def _fit(parts: RunParts, results: Results) -> str | None:
 
 def _test(parts: RunParts, results: Results, tested: str | None) -> None:
     trainer, weights_only = parts.trainer, True if tested else None
-    trainer.test(parts.model, parts.datamodule, ckpt_path=tested, weights_only=weights_only, verbose=False)
+    # A checkpoint has the average as its weights; the callback would put those that the average is of in their place.
+    trainer.callbacks = [one for one in trainer.callbacks if not isinstance(one, WeightAveraging)]  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Be aware that when using `ckpt_path`, callbacks used to create")
+        trainer.test(parts.model, parts.datamodule, ckpt_path=tested, weights_only=weights_only, verbose=False)
     results.add({name: value.item() for name, value in trainer.callback_metrics.items()}, tested)
     if trainer.is_global_zero:
         results.write(tested)
@@ -76,8 +91,9 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
 
 
 def _is_metric(name: str) -> bool:
-    """Return whether a column of ``metrics.csv`` is a metric, and no count or learning rate."""
-    return name not in ("step", "epoch") and re.match(r"lr\b", name) is None
+    """Return whether a column of ``metrics.csv`` is a metric, and no count or learning rate, and not how busy the machine was."""
+    is_other = name in ("step", "epoch") or name.startswith(MACHINE_PREFIX)
+    return not is_other and re.match(r"lr\b", name) is None
 
 
 def _checkpoint_of(name: str, parts: RunParts) -> str | None:
@@ -90,11 +106,19 @@ def _checkpoint_of(name: str, parts: RunParts) -> str | None:
         return last
     steps = [row["step"] for row in parts.metrics_csv.rows if name in row]
     # Lightning, which records for other modules, counts steps from 0.
-    if not steps or steps[-1] + (not isinstance(parts.model, Classifier)) >= parts.trainer.global_step:
+    is_last = not steps or steps[-1] + (not isinstance(parts.model, Classifier)) >= parts.trainer.global_step
+    if is_last and not _averages_at_the_end(parts.trainer):
         return last
     metric, mode = parts.config["optimized_metric"], parts.config["optimized_mode"]
     row = best_row(parts.metrics_csv.rows, metric, mode)
-    return best if row is not None and row["step"] == steps[-1] else None
+    return best if row is not None and steps and row["step"] == steps[-1] else None
+
+
+def _averages_at_the_end(trainer: Trainer) -> bool:
+    """Return whether the average of the weights has changed at the end of the last epoch, after its validation."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    averaging = [callback for callback in callbacks if isinstance(callback, WeightAveraging)]
+    return any(callback.should_update(epoch_idx=trainer.current_epoch - 1) for callback in averaging)
 
 
 def _checkpoint_paths(parts: RunParts) -> tuple[str | None, str | None]:

@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from backlit.arguments import Positive, PositiveInt, check_arguments
 from backlit.loggers import MetricsCSV, MLFlowLogger, TensorBoardLogger
 from backlit.training import lightning_internals
+from backlit.training.early_stop import find_reason
 from backlit.training.inexact import inexact_parts
 from backlit.training.loader_order import LoaderOrder, has_plain_loaders, own_generators
 from backlit.training.random_state import metric_states, rank_state, restore_metrics, restore_rank_state
@@ -52,6 +53,7 @@ class LastCheckpoint(Checkpoint):
         self._processes: list[dict[str, Any]] = []
         self._metrics: dict[str, torch.Tensor] = {}
         self._logged: dict[str, list[torch.Tensor]] = {}
+        self._stopped: list[Any] | None = None
         self._signal = 0
         self._handlers_before: dict[int, Any] = {}
 
@@ -72,6 +74,7 @@ class LastCheckpoint(Checkpoint):
         What loggers buffer is written: a kill would lose records that the checkpoint has behind it.
         """
         checkpoint["callback_metrics"] = dict(trainer.callback_metrics)
+        checkpoint["stopped"] = _stop_state(trainer)
         for logger in trainer.loggers:
             if isinstance(logger, MetricsCSV):
                 checkpoint["metrics_csv_rows"] = len(logger.rows)
@@ -94,7 +97,15 @@ class LastCheckpoint(Checkpoint):
         """Keep these states until training starts, since numbers are drawn before."""
         self._processes = checkpoint.get("processes", [])
         self._metrics = checkpoint.get("callback_metrics", {})
+        self._stopped = checkpoint.get("stopped")
         lightning_internals.end_epoch_once(trainer)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let the training be over if a callback had ended it, unless it is gone or changed, or more is asked for."""
+        if self._stopped is not None:
+            trainer.should_stop = True
+            trainer.should_stop = _stop_state(trainer) == self._stopped
+        self._stopped = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore that state; take Ctrl-C and SIGTERM, which are to wait for the end of a batch."""
@@ -203,6 +214,11 @@ class LastCheckpoint(Checkpoint):
         number, self._signal = self._signal, 0
         if number:
             signal.raise_signal(number)
+
+
+def _stop_state(trainer: Trainer) -> list[Any] | None:
+    """Return, if a callback has ended the training, which one and why, and the Trainer's limits; else None."""
+    return [find_reason(trainer), trainer.max_epochs, trainer.max_steps] if trainer.should_stop else None
 
 
 def _repeat_epoch_start(trainer: Trainer, pl_module: LightningModule) -> None:

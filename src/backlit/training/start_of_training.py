@@ -1,6 +1,7 @@
 """What happens before the first batch of training."""
 
 import contextlib
+import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from backlit.config.trainer_flags import check_batches
@@ -19,11 +20,12 @@ from backlit.models import Classifier
 from backlit.models.protocol import stored_dtype, stored_shape
 from backlit.models.schedulers import Schedule
 from backlit.training import lightning_internals
-from backlit.training.callback_states import keep_own_files
+from backlit.training.callback_states import keep_own_files, keep_patience
 
 if TYPE_CHECKING:
     from backlit.runs.record import RunRecord
 
+log = logging.getLogger(__name__)
 
 _SETS = ("train", "val", "test")
 _LARGEST_SAMPLE = 10_000_000  # values, as a record may have them
@@ -50,6 +52,7 @@ class StartOfTraining(Callback):
         path = trainer.ckpt_path
         is_own = path is not None and Path(path).resolve().parent == self.checkpoints
         keep_own_files(trainer, checkpoint, is_own=is_own)
+        keep_patience(trainer, checkpoint)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Check data in memory, which exist from here on, before anything is trained.
@@ -73,6 +76,12 @@ class StartOfTraining(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the plan, from which others compute how far the run is; seed the other processes."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        if trainer.is_global_zero and any(isinstance(one, StochasticWeightAveraging) for one in callbacks):
+            log.warning(
+                "StochasticWeightAveraging: its average exists in memory alone, after the training; validated, saved "
+                "and tested are the weights that it averages. To have the average: callbacks=[default,swa]"
+            )
         steps, epochs = planned_steps(trainer), trainer.max_epochs
         for config in trainer.lr_scheduler_configs:
             # A run that resumes with other batches ends at another step than one that has them from its beginning,
