@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from backlit.plots.image import bare_axes, tile
+from backlit.plots.image import bare_axes, show_images
 
 
 def draw_mistakes(
@@ -16,7 +16,7 @@ def draw_mistakes(
     """Return a figure of the misclassified images with the highest confidence.
 
     Args:
-        images: Shape ``(n, 1, h, w)``, 0 to 255.
+        images: Shape ``(n, c, h, w)``, 0 to 255; 3 channels are RGB.
         targets: Shape ``(n,)``.
         probabilities: Shape ``(n, num_classes)``.
         names: The names of the classes.
@@ -31,7 +31,7 @@ def draw_mistakes(
         height, width = images.shape[-2:]
         gap = max(2, height // 3)  # the labels are in the gaps
         columns = math.ceil(math.sqrt(count))
-        axes.imshow(tile(images[worst, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
+        show_images(axes, images[worst], columns, gap)
         labels = [name.split(" - ")[0] for name in names]
         for place, index in enumerate(worst.tolist()):
             row, column = divmod(place, columns)
