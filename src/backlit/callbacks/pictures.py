@@ -1,6 +1,5 @@
 """What the network has learned, as pictures: in ``plots/`` of the run directory and in TensorBoard."""
 
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -14,12 +13,13 @@ from backlit.arguments import PositiveInt, Text, check_arguments
 from backlit.callbacks.attempt import Attempts
 from backlit.callbacks.tensorboard import tensorboard_writers
 from backlit.data import InMemoryDataModule, PointsDataModule, TensorPairs
+from backlit.data.user_files import as_shown
 from backlit.models import Classifier
 from backlit.models.probabilities import class_probabilities, predict_probabilities
 from backlit.plots.boundary import SQUARE, draw_boundary
 from backlit.plots.confusion_matrix import draw_confusion_matrix
 from backlit.plots.curves import draw_curves
-from backlit.plots.first_layer import draw_first_layer
+from backlit.plots.first_layer import draw_first_layer, first_layer_images
 from backlit.plots.grid import corners_around, grid_points
 from backlit.plots.image import png, render
 from backlit.plots.mistakes import draw_mistakes
@@ -147,10 +147,9 @@ def draw_test_figures(
     inputs, targets = samples.inputs, samples.targets
     figures = {"confusion_matrix": draw_confusion_matrix(probabilities, targets, names)}
     if inputs.ndim == 4:
-        figures["mistakes"] = draw_mistakes(inputs, targets, probabilities, names)
-        first = next((p for p in model.net.parameters() if p.ndim == 2), None)
-        if first is not None and first.shape[1] == math.prod(inputs.shape[-2:]):
-            figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), inputs.shape[-2:])
+        figures["mistakes"] = draw_mistakes(as_shown(datamodule, inputs), targets, probabilities, names)
+        if (weights := first_layer_images(model.net, inputs.shape[1:])) is not None:
+            figures["first_layer"] = draw_first_layer(weights)
     if isinstance(datamodule, PointsDataModule):
         points = datamodule.train_set if boundary_of == "training" else samples
         figures["boundary"] = _draw_boundary(model, datamodule, points, boundary_of)

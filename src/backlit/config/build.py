@@ -1,6 +1,7 @@
 """Objects from the nodes of a config, with every reason why one cannot be built."""
 
-from collections.abc import Callable, Container
+import math
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,9 +17,13 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 
+from backlit.data import UserFilesDataModule
 from backlit.text import first_line
 
 Part = TypeVar("Part")
+
+# What a model may have of its data, and the attribute of a data module that it comes from.
+FOLLOWED = {"in_features": "input_shape", "input_shape": "input_shape", "num_classes": "num_classes"}
 
 
 @dataclass
@@ -56,8 +61,10 @@ def build_components(cfg: DictConfig, problems: list[str], *, last_path: Path, s
         node = OmegaConf.select(cfg, name)
         return collect(problems, name, maker, keys=node if OmegaConf.is_dict(node) else ())
 
-    data = make("data", lambda: _build_part(cfg.data, LightningDataModule))
-    model = make("model", lambda: _build_model(cfg))
+    data = make("data", lambda: _find(_build_part(cfg.data, LightningDataModule)))
+    # Without data, what follows them would be missing, which is no error of its own.
+    is_known = data is not None or not any(key in cfg.model and cfg.model[key] is None for key in FOLLOWED)
+    model = make("model", lambda: _build_model(cfg, data)) if is_known else None
     callbacks = [
         make(f"callbacks.{name}", partial(_build_callback, node, last_path.parent / str(name)))
         for name, node in cfg.callbacks.items()
@@ -139,11 +146,36 @@ def _of_kind(part: object, kind: type[Part]) -> Part:
     return part
 
 
-def _build_model(cfg: DictConfig) -> LightningModule:
+def _find(datamodule: LightningDataModule) -> LightningDataModule:
+    """Return a data module; one of the user's own files looks at them first, since a model may follow them."""
+    if isinstance(datamodule, UserFilesDataModule):
+        datamodule.find()
+    return datamodule
+
+
+def followed(node: Mapping[Any, Any], datamodule: LightningDataModule | None) -> dict[str, Any]:
+    """Return the arguments of a model that are null in its node since they follow the data, as these have them.
+
+    Raises:
+        ValueError: If the data do not have what one follows.
+    """
+    values: dict[str, Any] = {}
+    for key, name in FOLLOWED.items():
+        if key in node and node[key] is None:
+            if (value := getattr(datamodule, name, None)) is None:
+                raise ValueError(f"{key} must be given for data without {name} ({type(datamodule).__name__})")
+            if key == "input_shape" and len(value) != 3:
+                raise ValueError(f"input_shape must be one of images, (channels, height, width), got {tuple(value)}")
+            values[key] = math.prod(value) if key == "in_features" else value
+    return values
+
+
+def _build_model(cfg: DictConfig, datamodule: LightningDataModule | None) -> LightningModule:
     """Return the module that `cfg.model` describes, with the functions that make its optimizer and scheduler."""
     make_model = build_partial(cfg.model)
     assert make_model is not None
-    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=build_partial(cfg.scheduler))
+    makers = {"optimizer": build_partial(cfg.optimizer), "scheduler": build_partial(cfg.scheduler)}
+    model = make_model(**makers, **followed(cfg.model, datamodule))
     return _of_kind(model, LightningModule)
 
 

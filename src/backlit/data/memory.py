@@ -1,5 +1,6 @@
 """Data sets that fit into memory: a batch is one indexed gather, not a loop over samples."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import lightning
@@ -34,6 +35,10 @@ class InMemoryDataModule(lightning.LightningDataModule):
 
     input_shape: tuple[int, ...]
     num_classes: int
+    # Of a stored sample, if it is not known before `setup`: a run records it.
+    input_dtype: torch.dtype | None = None
+    # One text per class; None for their numbers.
+    class_names: Sequence[str] | None = None
     # The arguments that define how inputs are prepared; a network is always evaluated with those of its training.
     preparation: tuple[str, ...] = ()
     # Samples for training, validation and test, where the arguments alone determine them.

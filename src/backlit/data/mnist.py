@@ -51,6 +51,7 @@ class MNISTDataModule(InMemoryDataModule):
 
     input_shape = (1, 28, 28)
     num_classes = 10
+    input_dtype = torch.uint8
     preparation = ("mean", "std")
 
     def __init__(

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from backlit.data import UserFilesDataModule
 from backlit.data.input_files import find_files
 from backlit.data.readers import Reader
+from backlit.data.user_files import as_shown
 from backlit.errors import ConfigError
 from backlit.inference.predictor import Predictions, Predictor
 from backlit.load import LoadedRun, load_named
@@ -55,7 +57,9 @@ def load_run_on_device(cfg: DictConfig) -> LoadedRun:
         raise ConfigError([f"run must have a backlit.models.Classifier, got {type(run.model).__name__} in {cfg.run}"])
     data: Any = run.datamodule
     shape = tuple(getattr(data, "input_shape", ()))
-    if not hasattr(data, "prepare_inputs") or (shape != (2,) and (len(shape) != 3 or shape[0] != 1)):
+    if isinstance(data, UserFilesDataModule):
+        pass  # it has a reader of its own
+    elif not hasattr(data, "prepare_inputs") or (shape != (2,) and (len(shape) != 3 or shape[0] != 1)):
         rule = "run must have data with prepare_inputs and an input_shape of (1, height, width) or (2,)"
         raise ConfigError([f"{rule}, got {type(data).__name__} with {shape or 'none'} in {cfg.run}"])
     try:
@@ -75,13 +79,15 @@ def check_not_empty(predictions: Predictions, reader: Reader, cfg: DictConfig) -
         raise ConfigError([f"input must have at least one sample, got none in {cfg.input}"])
 
 
-def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images: bool) -> bytes:
-    """Return the content of a PNG file with the first samples and their classes."""
+def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images: bool) -> bytes | None:
+    """Return the content of a PNG file with the first samples and their classes; None for rows of a table."""
+    if predictions.inputs[0].ndim == 2 and isinstance(predictor.datamodule, UserFilesDataModule):
+        return None
     inputs, classes = torch.cat(predictions.inputs), [str(row["class"]) for row in predictions.rows]
     shown, total = len(classes), predictions.counts.total()
     title = f"{shown:,}" if shown == total else f"{shown:,} of {total:,}"
     if reads_images:
-        return png(render(draw_images(inputs, classes, predictions.confidences, title)))
+        return png(render(draw_images(as_shown(predictor.datamodule, inputs), classes, predictions.confidences, title)))
     corners = corners_around(inputs)
     class_1 = predictor.labels[1] if predictor.labels else "1"
     background = predictor.probabilities(grid_points(corners))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from backlit.data import InMemoryDataModule, MNISTDataModule
+from backlit.data import InMemoryDataModule
 from backlit.models.classifier import Classifier
 from backlit.models.probabilities import probabilities
 
@@ -88,7 +88,7 @@ def _random_inputs(datamodule: InMemoryDataModule, dtype: torch.dtype, sizes: tu
     """Return batches of random inputs as the data set stores them: uint8 pixels, or floats from -1 to 1."""
     random = torch.Generator().manual_seed(0)
     shape = datamodule.input_shape
-    if isinstance(datamodule, MNISTDataModule):
+    if datamodule.input_dtype == torch.uint8:
         return [torch.randint(256, (size, *shape), dtype=torch.uint8, generator=random) for size in sizes]
     return [torch.rand(size, *shape, dtype=dtype, generator=random) * 2 - 1 for size in sizes]
 
