@@ -3,6 +3,7 @@ import pytest
 
 from backlit.config.build import followed
 from backlit.data import MNISTDataModule, PointsDataModule
+from backlit.models import BinaryClassifier, MulticlassClassifier
 
 
 def test_what_is_null_in_a_model_follows_the_data() -> None:
@@ -11,8 +12,11 @@ def test_what_is_null_in_a_model_follows_the_data() -> None:
     assert followed({"in_features": None, "num_classes": 3}, PointsDataModule()) == {"in_features": 2}
 
 
-def test_data_that_do_not_say_it_and_data_of_no_images_are_named() -> None:
-    with pytest.raises(ValueError, match=r"^num_classes must be given for data without num_classes \(LightningData"):
-        followed({"num_classes": None}, lightning.LightningDataModule())
-    with pytest.raises(ValueError, match=r"^input_shape must be one of images, .*, got \(2,\)$"):
-        followed({"input_shape": None}, PointsDataModule())
+def test_a_network_is_given_what_the_data_do_not_have() -> None:
+    assert followed({"num_classes": None}, lightning.LightningDataModule()) == {}
+    with pytest.raises(
+        ValueError, match=r"^in_features and num_classes must be given, since the data do not have them"
+    ):
+        MulticlassClassifier(in_features=None)
+    with pytest.raises(ValueError, match=r"^in_features must be given, since the data do not have it"):
+        BinaryClassifier(in_features=None)

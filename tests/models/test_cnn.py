@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 from torch.nn import functional
@@ -39,14 +41,14 @@ def test_dropout_acts_only_in_training() -> None:
     [
         ({"channels": [4, 4, 4]}, "channels must be at most 2 numbers for images of 4 x 9 pixels, which each of them"),
         ({"channels": []}, "channels must"),
-        ({"input_shape": [4, 9]}, "input_shape must"),
+        ({"input_shape": [4, 9]}, "input_shape must be one of images, (channels, height, width), got (4, 9)"),
         ({"kernel_size": 4}, "kernel_size must be odd, so that a kernel has a centre, got 4"),
         ({"kernel_size": 0}, "kernel_size must be >= 1, got 0"),
         ({"dropout": 1.0}, "dropout must be"),
         ({"num_classes": 1}, "num_classes must"),
-        ({"num_classes": None}, "input_shape and num_classes must be given, got None"),
+        ({"num_classes": None}, "input_shape and num_classes must be given, since the data do not have them"),
     ],
 )
 def test_what_does_not_fit_is_named(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message.replace("(", r"\(")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         CNNClassifier(**({"input_shape": [1, 4, 9], "channels": [2]} | arguments))  # type: ignore[arg-type]

@@ -154,18 +154,10 @@ def _find(datamodule: LightningDataModule) -> LightningDataModule:
 
 
 def followed(node: Mapping[Any, Any], datamodule: LightningDataModule | None) -> dict[str, Any]:
-    """Return the arguments of a model that are null in its node since they follow the data, as these have them.
-
-    Raises:
-        ValueError: If the data do not have what one follows.
-    """
+    """Return the arguments of a model that are null in its node and follow the data, if these have them."""
     values: dict[str, Any] = {}
     for key, name in FOLLOWED.items():
-        if key in node and node[key] is None:
-            if (value := getattr(datamodule, name, None)) is None:
-                raise ValueError(f"{key} must be given for data without {name} ({type(datamodule).__name__})")
-            if key == "input_shape" and len(value) != 3:
-                raise ValueError(f"input_shape must be one of images, (channels, height, width), got {tuple(value)}")
+        if key in node and node[key] is None and (value := getattr(datamodule, name, None)) is not None:
             values[key] = math.prod(value) if key == "in_features" else value
     return values
 

@@ -45,7 +45,7 @@ class BinaryClassifier(Classifier):
     ) -> None:
         check_arguments(BinaryClassifier.__init__, locals())
         if in_features is None:
-            raise ValueError("in_features must be given, got None")
+            raise ValueError("in_features must be given, since the data do not have it, got null")
         net = MLP(
             in_features=in_features,
             hidden_sizes=hidden_sizes,

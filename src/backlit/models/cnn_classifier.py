@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Len, MinLen
+from annotated_types import Ge, MinLen
 
 from backlit.arguments import FractionBelow1, PositiveInt, check_arguments
 from backlit.models.classifier import Compile
@@ -36,7 +36,7 @@ class CNNClassifier(SoftmaxClassifier):
     def __init__(
         self,
         *,
-        input_shape: Annotated[Sequence[PositiveInt], Len(3, 3)] | None = (1, 28, 28),
+        input_shape: Sequence[PositiveInt] | None = (1, 28, 28),
         num_classes: Annotated[int, Ge(2)] | None = 10,
         channels: Annotated[Sequence[PositiveInt], MinLen(1)] = (16, 32),
         kernel_size: PositiveInt = 5,
@@ -49,7 +49,9 @@ class CNNClassifier(SoftmaxClassifier):
     ) -> None:
         check_arguments(CNNClassifier.__init__, locals())
         if input_shape is None or num_classes is None:
-            raise ValueError("input_shape and num_classes must be given, got None")
+            raise ValueError("input_shape and num_classes must be given, since the data do not have them, got null")
+        if len(input_shape) != 3:
+            raise ValueError(f"input_shape must be one of images, (channels, height, width), got {tuple(input_shape)}")
         net = CNN(
             input_shape=input_shape,
             channels=channels,

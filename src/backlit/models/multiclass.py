@@ -86,7 +86,7 @@ class MulticlassClassifier(SoftmaxClassifier):
     ) -> None:
         check_arguments(MulticlassClassifier.__init__, locals())
         if in_features is None or num_classes is None:
-            raise ValueError("in_features and num_classes must be given, got None")
+            raise ValueError("in_features and num_classes must be given, since the data do not have them, got null")
         net = MLP(
             in_features=in_features,
             hidden_sizes=hidden_sizes,
