@@ -16,8 +16,10 @@ from hydra.utils import instantiate
 from lightning import LightningDataModule, LightningModule
 from omegaconf import DictConfig, OmegaConf
 
+from backlit.config.build import followed
 from backlit.config.interpolations import interpolation_problem
 from backlit.config.trust import KINDS, packages_problem, trusted_node
+from backlit.data import UserFilesDataModule
 from backlit.errors import ConfigError
 from backlit.runs.bounded import read_yaml
 from backlit.runs.checkpoint import find_mismatch, read_checkpoint
@@ -125,8 +127,15 @@ def load_run(
     directory, file = find_run(run, checkpoint, outputs)
     config = read_config(directory)
     nodes = {name: trusted_node(config, name, packages) for name in ("model", "data")}
-    model = cast(LightningModule, _build("model", nodes["model"], optimizer=None, scheduler=None))
-    state = read_checkpoint(file)["state_dict"]
+    content = read_checkpoint(file)
+    datamodule = cast(LightningDataModule, _build("data", nodes["data"]))
+    if isinstance(datamodule, UserFilesDataModule):
+        try:
+            datamodule.load_state_dict(content.get(type(datamodule).__qualname__, {}))
+        except ValueError as error:
+            raise ValueError(f"{file} must fit the run's config: {error}") from None
+    made = {"optimizer": None, "scheduler": None, **followed(nodes["model"], datamodule)}
+    model, state = cast(LightningModule, _build("model", nodes["model"], **made)), content["state_dict"]
     if problem := find_mismatch(model, state):
         raise ValueError(f"{file} must fit the run's config: {problem}")
     if broken := next((name for name, _ in model.named_parameters() if not state[name].isfinite().all()), None):
@@ -136,7 +145,6 @@ def load_run(
     if convert := {torch.float64: model.double, torch.float16: model.half, torch.bfloat16: model.bfloat16}.get(dtype):
         convert()
     model.load_state_dict(state)
-    datamodule = cast(LightningDataModule, _build("data", nodes["data"]))
     return LoadedRun(directory, file, config, model.eval(), datamodule)
 
 

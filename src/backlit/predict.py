@@ -45,6 +45,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
             and nothing written if there are no others.
     """
     _check_values(cfg)
+    from backlit.data import TableDataModule, UserFilesDataModule
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
@@ -61,8 +62,13 @@ def predict(cfg: DictConfig) -> Counter[str]:
         rich.reconfigure(stderr=True)  # where the logs go then, too
     run, stored = load_run_on_device(cfg)
     assert run.checkpoint is not None
-    reader = Reader(stored.shape, cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
-    predictor = Predictor(run.model, run.datamodule, cfg.batch_size)
+    data = run.datamodule
+    if isinstance(data, UserFilesDataModule):
+        reader: Any = data.reader(cfg.batch_size)
+    else:
+        reader = Reader(stored.shape, cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
+    predictor = Predictor(run.model, data, cfg.batch_size)
+    written = [] if output is None else [output]
     with report_unwritable(cfg.output):
         if cfg.output == "-":
             with open_product_stream() as stream:
@@ -72,15 +78,20 @@ def predict(cfg: DictConfig) -> Counter[str]:
             predictions = predictor.predict_files(reader, files, None, "csv")
             check_not_empty(predictions, reader, cfg)
         else:
-            with atomic_write(output.with_suffix(".png")) as picture, atomic_write(output) as temporary:
+            with atomic_write(output) as temporary:
                 with temporary.open("w", newline="", encoding="utf-8") as file:
                     format: Any = output.suffix.removeprefix(".")
                     predictions = predictor.predict_files(reader, files, file, format)
                 check_not_empty(predictions, reader, cfg)
-                picture.write_bytes(draw_picture(predictor, predictions, reads_images=reader.reads_images))
-    where = "all, with a picture: output=predictions.csv (or .jsonl); all on stdout: output=-"
+                content = draw_picture(predictor, predictions, reads_images=reader.reads_images)
+                if content is not None:
+                    written.append(output.with_suffix(".png"))
+                    with atomic_write(written[-1]) as picture:
+                        picture.write_bytes(content)
+    files_written = "all" if isinstance(data, TableDataModule) else "all, with a picture"
+    where = f"{files_written}: output=predictions.csv (or .jsonl); all on stdout: output=-"
     if cfg.output:
-        where = f"written   {shell_path(output)}, {shell_path(output.with_suffix('.png'))}" if output else ""
+        where = f"written   {', '.join(map(shell_path, written))}" if written else ""
     _show(predictions, reader, [f"weights   {shell_path(run.checkpoint)}", where])
     if reader.skipped:
         sys.exit(1)
@@ -104,9 +115,12 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
         grid.add_column(Text(printable(name.replace("_", " "))), justify=justify, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_cell(row[name])) for name in names))  # a name may look like markup, or like an emoji
-    total, what = counts.total(), "images" if reader.reads_images else "points"
+    total, what = counts.total(), reader.noun
     lines = [f"and {total - len(rows):,} more"] if total > len(rows) else []
     lines.append("  ".join([f"{what} by class:", *(f"{name}: {n:,}" for name, n in sorted(counts.items()))]))
+    if predictions.known:
+        share = f"{predictions.right / predictions.known:.4f} ({predictions.right:,} of {predictions.known:,} right)"
+        lines.append(f"accuracy  {share}")
     if reader.inverted:
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
     console = rich.get_console()

@@ -18,14 +18,16 @@ from backlit.errors import ConfigError
 from backlit.training.build import build_run
 from backlit.training.train import train
 from tests.helpers.commands import compose_config
+from tests.helpers.own_files import write_pictures, write_table
 
 HOSTILE: list[Any] = [
     *(math.nan, math.inf, -math.inf, 1e400, 1e-320, -1, -0.5, 0, 0.5, 1, 1.5, 2, 2**31, 2**32, 10**30),
     *(None, "", "text", "auto", "1e-3", "/nowhere/file", "${x}", True, False),
     *([], [0.1], [1, 2], [True], ["a", None], {}, {"a": 1}),
 ]
-# Both experiments whole, and each option of each group by itself.
-WHOLE = [["experiment=mnist_mlp"], ["experiment=points"]]
+# Experiments whole, and each option of each group by itself.
+WHOLE = [["experiment=mnist_mlp"], ["experiment=points"], ["data=csv", "data.file=table.csv", "task_name=table"]]
+WHOLE += [["data=image_folder", "data.data_dir=pictures", "model=cnn", "task_name=pictures"]]
 OPTIONS = [
     ("experiment=points", f"{path.parent.name}={path.stem}")
     for group in ("optimizer", "scheduler", "trainer", "callbacks", "debug")
@@ -38,6 +40,13 @@ TINY = ["data.train_size=20", "data.val_size=10", "data.test_size=10", "data.pas
 TINY += ["callbacks=none", "trainer.max_epochs=2", "trainer.accelerator=cpu"]
 # Accepted values of these make a run endless, or one of several processes.
 NOT_TINY = {"trainer.max_epochs", "trainer.devices", "trainer.strategy"}
+
+
+@pytest.fixture(autouse=True)
+def own_files(in_tmp_path: Path) -> None:
+    """The table and the folder that are named above."""
+    write_table(in_tmp_path / "table.csv")
+    write_pictures(in_tmp_path / "pictures")
 
 
 def leaves(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -131,7 +140,7 @@ def run_accepted(choose: Callable[[list[Any]], list[Any]]) -> int:
     tiny = [
         case
         for case in cases(*TINY)
-        if case[0].task_name != "mnist_mlp"
+        if case[0].task_name not in ("mnist_mlp", "table", "pictures")
         and case[0].trainer.devices == 1
         and case[1] not in NOT_TINY
         and not set(case[0].logger) & set(LOGGERS)  # whose servers decide what they take

@@ -17,6 +17,14 @@ def test_images_have_their_class_and_probability() -> None:
     assert axes.get_title() == "2: class (probability)"
 
 
+def test_rgb_images_are_drawn_in_their_colours() -> None:
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 4, 4)
+    shown = draw_images(red, ["a", "b"], [0.9, 0.5], "2").axes[0].images[0].get_array()
+    assert shown is not None
+    assert shown[2:6, 2:6].tolist() == [[[1, 0, 0]] * 4] * 4  # below and beside a gap of two white pixels
+    assert (shown[:2] == 1).all()
+
+
 def test_points_have_the_colour_of_their_class_over_the_probability_of_class_1() -> None:
     points = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     corners = corners_around(points)

@@ -1,7 +1,6 @@
 """What the network has learned, as pictures: in ``plots/`` of the run directory and where the loggers write."""
 
 import logging
-import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +13,14 @@ from backlit.arguments import PositiveInt, Text, check_arguments
 from backlit.callbacks.attempt import Attempts
 from backlit.callbacks.evaluated import Evaluated, Part, evaluate_samples
 from backlit.data import PointsDataModule, TensorPairs
+from backlit.data.user_files import as_shown
 from backlit.loggers.session import log_picture
 from backlit.models.probabilities import class_probabilities, predict_probabilities
 from backlit.models.protocol import class_labels, missing_definition
 from backlit.plots.boundary import SQUARE, draw_boundary
 from backlit.plots.confusion_matrix import draw_confusion_matrix
 from backlit.plots.curves import draw_curves
-from backlit.plots.first_layer import draw_first_layer
+from backlit.plots.first_layer import draw_first_layer, first_layer_images
 from backlit.plots.grid import corners_around, grid_points
 from backlit.plots.image import png, render
 from backlit.plots.mistakes import draw_mistakes
@@ -134,11 +134,11 @@ def draw_test_figures(
     inputs, targets = found.inputs, found.targets
     figures = {"confusion_matrix": draw_confusion_matrix(probabilities, targets, names)}
     if inputs is not None and inputs.ndim == 4:
-        figures["mistakes"] = draw_mistakes(_as_pixels(inputs), targets, probabilities, names)
-        net = getattr(model, "net", model)
-        first = next((p for p in net.parameters() if p.ndim == 2), None)
-        if first is not None and first.shape[1] == math.prod(inputs.shape[-2:]):
-            figures["first_layer"] = draw_first_layer(first.detach().float().cpu(), inputs.shape[-2:])
+        shown = as_shown(datamodule, _as_pixels(inputs))
+        figures["mistakes"] = draw_mistakes(shown, targets, probabilities, names)
+        net: Any = getattr(model, "net", model)
+        if (weights := first_layer_images(net, tuple(inputs.shape[1:]))) is not None:
+            figures["first_layer"] = draw_first_layer(weights)
     if isinstance(datamodule, PointsDataModule) and inputs is not None:
         points = datamodule.train_set if boundary_of == "training" else TensorPairs(inputs, targets)
         figures["boundary"] = _draw_boundary(model, datamodule, points, boundary_of)

@@ -24,7 +24,18 @@ _FLAGS = (
 _CHOICES = {"--cfg": ("job", "hydra", "all"), "-c": ("job", "hydra", "all")}
 _INFO_CHOICES = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 # Keys whose value is a path: what exists under the name that was typed is meant, whatever its characters.
-_PATH_KEYS = ("run", "input", "output", "output_dir", "ckpt_path", "data.data_dir", "hydra.run.dir", "hydra.sweep.dir")
+_PATH_KEYS = (
+    "run",
+    "input",
+    "output",
+    "output_dir",
+    "ckpt_path",
+    "data.data_dir",
+    "data.file",
+    "data.test_file",
+    "hydra.run.dir",
+    "hydra.sweep.dir",
+)
 # Keys of this command line alone; Hydra does not see them.
 _PLANNED_KEYS = ("resume", "rerun")
 # Groups without which there is no run; those of which several options may be combined.

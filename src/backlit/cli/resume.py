@@ -59,7 +59,7 @@ PLAN_TIMEOUT_S = 300
 # What may change when a run is resumed; all else is in its checkpoint, or has shaped what it has learned.
 _CHANGEABLE_ON_RESUME = re.compile(
     r"(hydra|trainer|checkpoint|callbacks|logger)[./=]|(test|tags|packages|process_timeout|lean_loop)="
-    r"|data\.(num_workers|pin_memory|device_resident|eval_batch_size|data_dir)="
+    r"|data\.(num_workers|pin_memory|device_resident|eval_batch_size|data_dir|file|test_file)="
 )
 
 

@@ -1,5 +1,6 @@
 """Objects from the nodes of a config, with every reason why one cannot be built."""
 
+import math
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,10 +19,14 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from backlit.config.loggers import check_available, resumed_arguments
 from backlit.config.modes import choose_mode
+from backlit.data import UserFilesDataModule
 from backlit.models.schedulers import torch_schedule
 from backlit.text import first_line
 
 Part = TypeVar("Part")
+
+# What a model may have of its data, and the attribute of a data module that it comes from.
+FOLLOWED = {"in_features": "input_shape", "input_shape": "input_shape", "num_classes": "num_classes"}
 
 
 @dataclass
@@ -62,8 +67,10 @@ def build_components(
         node = OmegaConf.select(cfg, name)
         return collect(problems, name, maker, keys=node if OmegaConf.is_dict(node) else ())
 
-    data = make("data", lambda: _build_part(cfg.data, LightningDataModule))
-    model = make("model", lambda: _build_model(cfg))
+    data = make("data", lambda: _find(_build_part(cfg.data, LightningDataModule)))
+    # Without data, what follows them would be missing, which is no error of its own.
+    is_known = data is not None or not any(key in cfg.model and cfg.model[key] is None for key in FOLLOWED)
+    model = make("model", lambda: _build_model(cfg, data)) if is_known else None
     modes = {str(cfg.optimized_metric): cfg.optimized_mode}
     callbacks = [
         make(f"callbacks.{name}", partial(_build_callback, node, model, modes, last_path.parent / str(name)))
@@ -154,11 +161,28 @@ def _build_scheduler(node: DictConfig) -> partial[Any] | None:
     return made
 
 
-def _build_model(cfg: DictConfig) -> LightningModule:
+def _find(datamodule: LightningDataModule) -> LightningDataModule:
+    """Return a data module; one of the user's own files looks at them first, since a model may follow them."""
+    if isinstance(datamodule, UserFilesDataModule):
+        datamodule.find()
+    return datamodule
+
+
+def followed(node: Mapping[Any, Any], datamodule: LightningDataModule | None) -> dict[str, Any]:
+    """Return the arguments of a model that are null in its node and follow the data, if these have them."""
+    values: dict[str, Any] = {}
+    for key, name in FOLLOWED.items():
+        if key in node and node[key] is None and (value := getattr(datamodule, name, None)) is not None:
+            values[key] = math.prod(value) if key == "in_features" else value
+    return values
+
+
+def _build_model(cfg: DictConfig, datamodule: LightningDataModule | None) -> LightningModule:
     """Return the module that `cfg.model` describes, with the functions that make its optimizer and scheduler."""
     make_model = build_partial(cfg.model)
     assert make_model is not None
-    model = make_model(optimizer=build_partial(cfg.optimizer), scheduler=_build_scheduler(cfg.scheduler))
+    makers = {"optimizer": build_partial(cfg.optimizer), "scheduler": _build_scheduler(cfg.scheduler)}
+    model = make_model(**makers, **followed(cfg.model, datamodule))
     return _of_kind(model, LightningModule)
 
 

@@ -11,7 +11,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from backlit.config.machine import cpu_cores
 from backlit.config.owners import key_owners
@@ -19,7 +19,7 @@ from backlit.config.signature import check_signature
 from backlit.config.top_level import TRAIN, check_top_level, check_unread
 from backlit.config.trainer_flags import check_batches, check_trainer, trainer_flags
 from backlit.config.trust import iter_targets, packages_problem, untrusted_targets
-from backlit.data import InMemoryDataModule
+from backlit.data import InMemoryDataModule, UserFilesDataModule
 from backlit.distributed.environment import launcher_environment
 from backlit.errors import ConfigError
 from backlit.models import BinaryClassifier, Classifier
@@ -52,6 +52,8 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
     cfg.output_dir = str(run_dir)
     try:
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise ConfigError([*problems, f"{error.full_key} must be given: {error.full_key}=..."]) from None
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         raise ConfigError([*problems, f"{key}{str(error).splitlines()[0]}"]) from None
@@ -184,6 +186,9 @@ def check_fit(datamodule: Any, model: LightningModule) -> Iterator[str]:
     shape, in_features = getattr(datamodule, "input_shape", None), model.hparams.get("in_features")
     if shape is not None and in_features is not None and in_features != math.prod(shape):
         yield f"model.in_features must be {math.prod(shape)} for these data, got {in_features}"
+    given = model.hparams.get("input_shape")
+    if shape is not None and given is not None and list(given) != list(shape):
+        yield f"model.input_shape must be {list(shape)} for these data, got {list(given)}"
     wanted = getattr(datamodule, "num_classes", None)
     classes = 2 if isinstance(model, BinaryClassifier) else model.hparams.get("num_classes")
     if wanted is not None and classes is not None and classes != wanted:
@@ -201,7 +206,8 @@ def _check_metrics(config: dict[str, Any], datamodule: Any, model: LightningModu
     metric, scheduler = config["optimized_metric"], config["scheduler"]
     if metric not in measured:
         yield f"optimized_metric must be one of {', '.join(measured)}, got {metric!r}"
-    why = "data.val_size=0" if getattr(datamodule, "val_size", None) == 0 else "trainer.limit_val_batches=0"
+    key = "val_fraction" if isinstance(datamodule, UserFilesDataModule) else "val_size"
+    why = f"data.{key}=0" if getattr(datamodule, "val_size", None) == 0 else "trainer.limit_val_batches=0"
     if "monitor" in scheduler and (scheduler["monitor"] not in measured or not validates):
         rule = f"one of {', '.join(measured)}" if validates else f"measured, but {why}"
         yield f"scheduler.monitor must be {rule}, got {scheduler['monitor']!r}"

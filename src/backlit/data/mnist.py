@@ -90,7 +90,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.mean = mean
         self.std = std
         self.augment = None if augmentation is None else _affine(augmentation)
-        self.class_names = [str(name) for name in getattr(datasets, dataset).classes]
+        self.class_names = [str(name).split(" - ")[0] for name in getattr(datasets, dataset).classes]  # of "7 - seven"
 
     def prepare_data(self) -> None:
         """Unpack MNIST, or let torchvision download another data set, if the files are missing.

@@ -42,6 +42,7 @@ class Reader:
         self.batch_size = batch_size
         self.invert = invert
         self.reads_images = len(shape) == 3
+        self.noun = "images" if self.reads_images else "points"
         self.inverted = self.skipped = 0
 
     def batches(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:

@@ -28,6 +28,7 @@ from backlit.config.check import check_fit
 from backlit.config.conf import CONFIG_DIR
 from backlit.config.signature import check_signature
 from backlit.config.trust import plain_node, trusted_node
+from backlit.data import UserFilesDataModule
 from backlit.errors import ConfigError
 from backlit.load import LoadedRun
 from backlit.models import Classifier
@@ -157,6 +158,11 @@ def _build(cfg: DictConfig, run: LoadedRun) -> tuple[LightningDataModule, Traine
         if problems := [*check_signature("data", data), *check_signature("trainer", flags)]:
             raise ConfigError(problems)
         datamodule: LightningDataModule = instantiate(data, _convert_="all")
+        if isinstance(datamodule, UserFilesDataModule) and type(datamodule) is type(run.datamodule):
+            # Read and scaled as in training; what is held out for the test is chosen by the config.
+            datamodule.load_state_dict(run.datamodule.state_dict())
+        elif isinstance(datamodule, UserFilesDataModule):
+            datamodule.find()
         datamodule.prepare_data()
         make_trainer = build_partial(cfg.trainer)
         assert make_trainer is not None

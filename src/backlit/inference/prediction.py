@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from backlit.data import UserFilesDataModule
 from backlit.data.input_files import find_files
 from backlit.data.readers import Reader
+from backlit.data.user_files import as_shown
 from backlit.errors import ConfigError
 from backlit.inference.predictor import Predictions, Predictor
 from backlit.inference.stored_inputs import StoredInputs
@@ -55,10 +57,12 @@ def load_run_on_device(cfg: DictConfig) -> tuple[LoadedRun, StoredInputs]:
         raise ConfigError([f"{missing}, for predictions"])
     stored = StoredInputs.of_run(run)
     name, shape = type(run.datamodule).__name__, stored.shape
-    if shape != (2,) and (len(shape) != 3 or shape[0] != 1):
+    if isinstance(run.datamodule, UserFilesDataModule):
+        pass  # it has a reader of its own
+    elif shape != (2,) and (len(shape) != 3 or shape[0] != 1):
         rule = "run must have data of shape (1, height, width) or (2,)"
         raise ConfigError([f"{rule}, got {shape} of {name} in {cfg.run}"])
-    if len(shape) == 3 and not takes_pixels(run.datamodule, stored.dtype):
+    elif len(shape) == 3 and not takes_pixels(run.datamodule, stored.dtype):
         kind = "floats" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
         what = f"uint8 pixels of files as the {kind} that the network takes"
         raise ConfigError([f"{name} needs prepare_inputs(self, inputs, dtype), which returns {what}, for predictions"])
@@ -79,13 +83,15 @@ def check_not_empty(predictions: Predictions, reader: Reader, cfg: DictConfig) -
         raise ConfigError([f"input must have at least one sample, got none in {cfg.input}"])
 
 
-def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images: bool) -> bytes:
-    """Return the content of a PNG file with the first samples and their classes."""
+def draw_picture(predictor: Predictor, predictions: Predictions, *, reads_images: bool) -> bytes | None:
+    """Return the content of a PNG file with the first samples and their classes; None for rows of a table."""
+    if predictions.inputs[0].ndim == 2 and isinstance(predictor.datamodule, UserFilesDataModule):
+        return None
     inputs, classes = torch.cat(predictions.inputs), [str(row["class"]) for row in predictions.rows]
     shown, total = len(classes), predictions.counts.total()
     title = f"{shown:,}" if shown == total else f"{shown:,} of {total:,}"
     if reads_images:
-        return png(render(draw_images(inputs, classes, predictions.confidences, title)))
+        return png(render(draw_images(as_shown(predictor.datamodule, inputs), classes, predictions.confidences, title)))
     corners = corners_around(inputs)
     class_1 = predictor.names[1] if len(predictor.names) == 2 else "1"
     background = predictor.probabilities(grid_points(corners))

@@ -27,12 +27,16 @@ class Predictions:
         rows: One per sample, with its class.
         inputs: The same samples as batches ``(b, ...)``, as the data set stores them.
         confidences: The probability of the class of each sample.
+        known: Number of all samples whose true class the input has.
+        right: Number of those whose class is that.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     rows: Rows = field(default_factory=list)
     inputs: list[Tensor] = field(default_factory=list)
     confidences: list[float] = field(default_factory=list)
+    known: int = 0
+    right: int = 0
 
 
 class Predictor:
@@ -76,6 +80,9 @@ class Predictor:
             probabilities = self.probabilities(inputs)
             for row, values in zip(rows, class_columns(probabilities, self.names), strict=True):
                 row |= values
+                if truth := row.get("true_class"):
+                    predictions.known += 1
+                    predictions.right += truth == str(row["class"])
             if output and format == "jsonl":
                 output.writelines(json_text(row) + "\n" for row in rows)
             elif output:

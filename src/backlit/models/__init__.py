@@ -2,7 +2,9 @@
 
 from backlit.models.binary import BinaryClassifier
 from backlit.models.classifier import Classifier
+from backlit.models.cnn import CNN
+from backlit.models.cnn_classifier import CNNClassifier
 from backlit.models.mlp import MLP
-from backlit.models.multiclass import MulticlassClassifier
+from backlit.models.multiclass import MulticlassClassifier, SoftmaxClassifier
 
-__all__ = ["MLP", "BinaryClassifier", "Classifier", "MulticlassClassifier"]
+__all__ = ["CNN", "MLP", "BinaryClassifier", "CNNClassifier", "Classifier", "MulticlassClassifier", "SoftmaxClassifier"]

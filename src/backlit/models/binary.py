@@ -17,7 +17,7 @@ class BinaryClassifier(Classifier):
     """An `MLP` with one output that distinguishes two classes, trained by binary cross-entropy on logits.
 
     Args:
-        in_features: Size of a sample.
+        in_features: Size of a sample; None only in a config, where it means that of the data.
         hidden_sizes: Width of each hidden layer.
         activation: Applied after every hidden layer.
         dropout: Probability that a hidden activation is zeroed while training.
@@ -33,7 +33,7 @@ class BinaryClassifier(Classifier):
     def __init__(
         self,
         *,
-        in_features: PositiveInt = 2,
+        in_features: PositiveInt | None = 2,
         hidden_sizes: Sequence[PositiveInt] = (4,),
         activation: Activation = "relu",
         dropout: FractionBelow1 = 0.0,
@@ -43,6 +43,8 @@ class BinaryClassifier(Classifier):
         scheduler: Callable[..., dict[str, Any]] | None = None,
     ) -> None:
         check_arguments(BinaryClassifier.__init__, locals())
+        if in_features is None:
+            raise ValueError("in_features must be given, since the data do not have it, got null")
         net = MLP(
             in_features=in_features,
             hidden_sizes=hidden_sizes,

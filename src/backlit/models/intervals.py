@@ -1,5 +1,6 @@
 """Confidence intervals of metrics, for the whole test set and for each class."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,7 +68,10 @@ def bootstrap_bounds(metric: Metric, probabilities: Tensor, targets: Tensor, res
         metric, num_bootstraps=resamples, mean=False, std=False, raw=True, sampling_strategy="multinomial"
     )
     bootstrap.update(probabilities, targets)
-    values = bootstrap.compute()["raw"]
+    with warnings.catch_warnings():
+        # Of a small test set, a sample may have no member of a class.
+        warnings.filterwarnings("ignore", "No (positive|negative) samples in targets")
+        values = bootstrap.compute()["raw"]
     return values.quantile(torch.tensor([0.025, 0.975], dtype=values.dtype), dim=0)
 
 

@@ -14,7 +14,7 @@ Initialization = Literal[
     "default", "xavier_uniform", "xavier_normal", "kaiming_uniform", "kaiming_normal", "orthogonal"
 ]
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": torch.relu,
     "leaky_relu": nn.functional.leaky_relu,
     "gelu": nn.functional.gelu,
@@ -61,7 +61,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [in_features, *hidden_sizes, out_features]
         self.sizes = sizes
-        self.activation = _ACTIVATIONS[activation]
+        self.activation = ACTIVATIONS[activation]
         self.dropout = dropout
         for number, (width, next_width) in enumerate(itertools.pairwise(sizes), start=1):
             layer = nn.Linear(width, next_width)

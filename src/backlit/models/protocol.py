@@ -79,12 +79,9 @@ def takes_pixels(datamodule: object, dtype: torch.dtype | None) -> bool:
 
 
 def class_names(datamodule: object) -> list[str]:
-    """Return the names of the classes; an empty list if they have none.
-
-    Of torchvision's ``7 - seven`` it is the number.
-    """
+    """Return the names of the classes; an empty list if they have none."""
     names: Sequence[Any] = getattr(datamodule, "class_names", None) or getattr(datamodule, "classes", None) or ()
-    return [str(name).split(" - ")[0] for name in names]
+    return [str(name) for name in names]
 
 
 def class_labels(datamodule: object, count: int) -> list[str]:

@@ -3,24 +3,46 @@
 import math
 
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
-from backlit.plots.image import bare_axes, tile
+from backlit.plots.image import bare_axes, show_images, tile
 
 
-def draw_first_layer(weights: Tensor, shape: tuple[int, ...], count: int = 64) -> Figure:
-    """Return a figure of the first layer's weights: red where a bright pixel excites the unit, blue where it inhibits.
+def first_layer_images(net: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
+    """Return the weights of the first layer as images ``(units, c, h, w)``; None if they are no images.
+
+    Of a linear layer a unit has the size of the images that it reads; of a convolution, that of its kernel.
 
     Args:
-        weights: Shape ``(hidden, h * w)``; the units with the largest norm are shown.
-        shape: ``(h, w)``.
+        net: The network.
+        shape: Shape ``(c, h, w)`` of the images that it reads.
+    """
+    first = next((parameter.detach().float().cpu() for parameter in net.parameters() if parameter.ndim >= 2), None)
+    if first is None or shape[0] not in (1, 3):
+        return None
+    if first.ndim == 2 and first.shape[1] == math.prod(shape):
+        return first.reshape(-1, *shape)
+    return first if first.ndim == 4 and first.shape[1] == shape[0] and first[0, 0].numel() > 1 else None
+
+
+def draw_first_layer(weights: Tensor, count: int = 64) -> Figure:
+    """Return a figure of the first layer's weights.
+
+    Of one channel: red where a bright pixel excites the unit, blue where it inhibits. Of RGB: the colours that excite
+    it most, grey for 0.
+
+    Args:
+        weights: Shape ``(units, c, h, w)`` of 1 or 3 channels; the units with the largest norm are shown.
         count: Maximum number of units.
     """
-    strongest = weights.norm(dim=1).argsort(descending=True)[:count]
+    strongest = weights.flatten(1).norm(dim=1).argsort(descending=True)[:count]
     limit = float(weights[strongest].abs().quantile(0.995))
     figure, axes = bare_axes(7.5, 7.9)
     axes.set_title(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
-    images = weights[strongest].reshape(-1, *shape)
-    columns = math.ceil(math.sqrt(len(strongest)))
-    axes.imshow(tile(images, columns, gap=2), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    images, columns = weights[strongest], math.ceil(math.sqrt(len(strongest)))
+    gap = 2 if min(images.shape[-2:]) > 8 else 1
+    if images.shape[1] == 3:
+        show_images(axes, ((images / limit + 1) * 127.5).clamp(0, 255), columns, gap)
+    else:
+        axes.imshow(tile(images[:, 0], columns, gap), cmap="RdBu_r", vmin=-limit, vmax=limit)
     return figure

@@ -59,6 +59,15 @@ def bare_axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def show_images(axes: Axes, images: Tensor, columns: int, gap: int) -> None:
+    """Draw images ``(n, c, h, w)`` from 0 to 255 as one, by `tile`: RGB in colours, one channel as ink on paper."""
+    if images.shape[1] == 3:
+        pixels = numpy.stack([tile(channel.float(), columns, gap) for channel in images.unbind(1)], axis=-1)
+        axes.imshow(numpy.nan_to_num(pixels / 255, nan=1.0))
+    else:
+        axes.imshow(tile(images[:, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
+
+
 def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
     """Return images ``(n, h, w)`` as one, row by row, each with `gap` blank pixels (nan) above and to the left.
 

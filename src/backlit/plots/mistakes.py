@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from backlit.plots.image import bare_axes, plain, tile
+from backlit.plots.image import bare_axes, plain, show_images
 
 # Characters of size 9 that fit over an image.
 _LINE = 18
@@ -19,7 +19,7 @@ def draw_mistakes(
     """Return a figure of the misclassified images with the highest confidence.
 
     Args:
-        images: Shape ``(n, 1, h, w)``, 0 to 255.
+        images: Shape ``(n, c, h, w)``, 0 to 255; 3 channels are RGB.
         targets: Shape ``(n,)``.
         probabilities: Shape ``(n, num_classes)``.
         names: The names of the classes.
@@ -34,7 +34,7 @@ def draw_mistakes(
         height, width = images.shape[-2:]
         gap = max(2, height // 3)  # the names are in the gaps
         columns = math.ceil(math.sqrt(count))
-        axes.imshow(tile(images[worst, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
+        show_images(axes, images[worst], columns, gap)
         for place, index in enumerate(worst.tolist()):
             row, column = divmod(place, columns)
             lines = [f"{names[int(targets[index])]} →", f"{names[int(predicted[index])]} ({confidence[index]:.3f})"]

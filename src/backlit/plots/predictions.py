@@ -9,28 +9,27 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from backlit.plots.grid import Corners, grid_ticks
-from backlit.plots.image import BLUE, ORANGE, plain, tile
+from backlit.plots.image import BLUE, ORANGE, plain, show_images
 
 
 def draw_images(images: Tensor, classes: Sequence[str], confidences: Sequence[float], title: str) -> Figure:
     """Return a figure of images, as the network sees them, with their classes and probabilities.
 
     Args:
-        images: Shape ``(n, 1, h, w)``, uint8.
+        images: Shape ``(n, c, h, w)``, uint8; 3 channels are RGB.
         classes: The predicted class of each image.
         confidences: The probability of this class.
         title: Start of the figure's title.
     """
     height, width = images.shape[-2:]
     columns, gap = min(10, max(4, math.ceil(math.sqrt(len(images))))), max(2, height // 3)  # the labels are in the gaps
-    pixels = tile(images[:, 0].float(), columns, gap)
     wide = columns * 0.95
-    tall = wide * pixels.shape[0] / pixels.shape[1]
+    tall = wide * math.ceil(len(images) / columns) * (gap + height) / (columns * (gap + width))
     figure = Figure(figsize=(wide, tall + 0.35))
     axes = figure.add_axes((0.01, 0.01, 0.98, tall / (tall + 0.35)))
     axes.axis("off")
     axes.set_title(f"{title}: class (probability)", size=9)
-    axes.imshow(pixels, cmap="gray_r", vmin=0, vmax=255)
+    show_images(axes, images, columns, gap)
     for place, (name, confidence) in enumerate(zip(classes, confidences, strict=True)):
         line, column = divmod(place, columns)
         middle, bottom = gap + column * (width + gap) + width / 2, (line + 1) * gap + line * height - 1

@@ -38,7 +38,7 @@ def evaluate_command(directory: Path) -> str:
     """Return the command that evaluates a run."""
     packages = own_packages(directory)
     flat = flat_config(directory).items()
-    data = [(key, value) for key, value in flat if key.startswith("data.") and "${" not in value]
+    data = [(key, value) for key, value in flat if key.startswith("data.") and "${" not in value and value != "None"]
     # Where data are read and unpacked is not taken from a record alone.
     places = [assignment(key, value) for key, value in data if any(outside_places(value, key, None))]
     words = ["backlit-evaluate", path_override("run", directory), *places, *_trusted(packages)]

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from backlit.config.build import Components, build_components, collect
 from backlit.config.check import check_built, check_config, check_remaining, without_modes
 from backlit.config.modes import choose_modes
 from backlit.config.trainer_flags import trainer_flags
+from backlit.data import UserFilesDataModule
 from backlit.errors import ConfigError
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.logs import quiet_lightning
@@ -50,6 +52,7 @@ class RunParts:
         last: The callback that keeps the last checkpoint; None in a ``fast_dev_run``.
         loggers: The loggers of the config, by name.
         sessions: Those whose session has begun and has not ended, by name.
+        data_state: What the checkpoint that it resumes from holds of its data; None for nothing.
         caught_warnings: The warnings of the constructors; the run issues them again, for its log.
     """
 
@@ -66,6 +69,7 @@ class RunParts:
     last: LastCheckpoint | None
     loggers: dict[str, Logger] = field(default_factory=dict)
     sessions: dict[str, Logger] = field(default_factory=dict)
+    data_state: dict[str, Any] | None = None
     caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
 
 
@@ -117,6 +121,8 @@ def build_run(
     if problems:
         raise ConfigError(without_modes(problems))
     parts.caught_warnings = caught
+    if checkpoint is not None and steps_done is not None:
+        parts.data_state = checkpoint.content.get(type(parts.datamodule).__qualname__)
     if checkpoint is not None and config["train"] and steps_done is None:
         _load_weights(parts.model, parts.trainer, checkpoint)
     return parts
@@ -154,6 +160,9 @@ def prepare_data(parts: RunParts) -> None:
     problems: list[str] = []
     with isolate_rng():
         collect(problems, "data", parts.datamodule.prepare_data, keys=parts.config["data"])
+        if not problems and isinstance(parts.datamodule, UserFilesDataModule) and parts.data_state is not None:
+            # Lightning would compare them when the run has begun.
+            collect(problems, "data", partial(parts.datamodule.load_state_dict, parts.data_state))
     if problems:
         raise ConfigError(problems)
 

@@ -91,7 +91,7 @@ def _add_fit_results(results: Results, parts: RunParts) -> None:
 
 
 def _is_metric(name: str) -> bool:
-    """Return whether a column of ``metrics.csv`` is a metric, and no count or learning rate, and not how busy the machine was."""
+    """Return whether a column of ``metrics.csv`` is a metric: no count, no rate, not how busy the machine was."""
     is_other = name in ("step", "epoch") or name.startswith(MACHINE_PREFIX)
     return not is_other and re.match(r"lr\b", name) is None
 
