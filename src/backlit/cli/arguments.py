@@ -30,6 +30,7 @@ _PATH_KEYS = (
     "output",
     "output_dir",
     "ckpt_path",
+    "init_from",
     "data.data_dir",
     "data.file",
     "data.test_file",

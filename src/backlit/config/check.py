@@ -25,7 +25,7 @@ from backlit.errors import ConfigError
 from backlit.models import BinaryClassifier, Classifier
 from backlit.runs.checkpoint import Checkpoint, find_mismatch
 from backlit.runs.files import is_relative_name
-from backlit.text import flatten
+from backlit.text import flatten, path_override, shell_word
 
 _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "logger")
 _MAY_BE_EMPTY = ("scheduler", "callbacks", "logger")
@@ -121,6 +121,8 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     path = plain.get("ckpt_path")
     if plain.get("train") is False and plain.get("test") and path is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
+    if plain.get("train") is False and plain.get("init_from") is not None:
+        yield "init_from must be null when train=false, which tests ckpt_path"
     if isinstance(path, str) and path and not Path(path).is_file():
         yield f"ckpt_path must be a file, got {path}, which does not exist"
 
@@ -144,7 +146,9 @@ def check_built(
         yield from _check_callbacks(config, trainer)
     if model is not None and checkpoint is not None:
         problem = find_mismatch(model, checkpoint.content["state_dict"])
-        yield from [f"ckpt_path must fit the model: {problem} ({checkpoint.path})"] if problem else []
+        if problem:
+            instead = f"; to start with what fits: {shell_word(path_override('init_from', checkpoint.path))}"
+            yield f"ckpt_path must fit the model: {problem} ({checkpoint.path}){instead if config['train'] else ''}"
 
 
 def without_modes(problems: list[str]) -> list[str]:

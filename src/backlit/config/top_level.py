@@ -20,6 +20,7 @@ TRAIN: dict[str, Any] = {
     "train": bool,
     "test": bool,
     "ckpt_path": Text | None,
+    "init_from": Text | None,
     "packages": list[Text],
     "optimized_metric": Text,
     "optimized_mode": Literal["min", "max"] | None,

@@ -29,6 +29,7 @@ from backlit.runs.resumable import find_malformed
 from backlit.runs.run import Run
 from backlit.training.accumulation import PartialAccumulation
 from backlit.training.best_checkpoint import BestCheckpoint
+from backlit.training.initial_weights import InitialWeights
 from backlit.training.last_checkpoint import LastCheckpoint
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
@@ -52,6 +53,7 @@ class RunParts:
         last: The callback that keeps the last checkpoint; None in a ``fast_dev_run``.
         loggers: The loggers of the config, by name.
         sessions: Those whose session has begun and has not ended, by name.
+        initial: The weights of another run that it starts with; None without ``init_from``.
         data_state: What the checkpoint that it resumes from holds of its data; None for nothing.
         caught_warnings: The warnings of the constructors; the run issues them again, for its log.
     """
@@ -69,6 +71,7 @@ class RunParts:
     last: LastCheckpoint | None
     loggers: dict[str, Logger] = field(default_factory=dict)
     sessions: dict[str, Logger] = field(default_factory=dict)
+    initial: InitialWeights | None = None
     data_state: dict[str, Any] | None = None
     caught_warnings: list[warnings.WarningMessage] = field(default_factory=list)
 
@@ -118,6 +121,12 @@ def build_run(
         parts.is_extension = is_extension
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
+    initial = None
+    if config["init_from"] and config["train"] and steps_done is None and components.model is not None:
+        find = partial(InitialWeights.find, config["init_from"], components.model)
+        initial = collect(problems, "init_from", find)
+        if checkpoint is not None:
+            problems.append("init_from must be null with ckpt_path, which has all weights")
     if problems:
         raise ConfigError(without_modes(problems))
     parts.caught_warnings = caught
@@ -125,6 +134,10 @@ def build_run(
         parts.data_state = checkpoint.content.get(type(parts.datamodule).__qualname__)
     if checkpoint is not None and config["train"] and steps_done is None:
         _load_weights(parts.model, parts.trainer, checkpoint)
+    if initial is not None:
+        parts.trainer.precision_plugin.convert_module(parts.model)
+        initial.load(parts.model)
+        parts.initial = initial
     return parts
 
 

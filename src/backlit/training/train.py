@@ -90,6 +90,8 @@ def run(parts: RunParts) -> Results:
             log.info("resumes at step %d: %s", parts.steps_done, shell_path(parts.run_dir))
         elif parts.config["train"] and parts.config["ckpt_path"] and parts.trainer.is_global_zero:
             log.info("starts with the weights of %s", shell_path(Path(parts.config["ckpt_path"])))
+        if parts.initial is not None and parts.trainer.is_global_zero:
+            parts.initial.report()
         try:
             with _supervised(parts):
                 begin_sessions(parts, record)
