@@ -179,17 +179,20 @@ def test_wrong_values_are_reported_in_one_line(
     Path("file").touch()
     Path("empty").mkdir()
     for overrides, message in (
-        (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got 'tflite'"),
+        (["format=tflite"], "format must be one of state_dict, torch_export, onnx or null, got 'tflite'"),
         (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["checkpoint=first"], "(best, last, previous), got first"),
         (["packages=mine"], "packages must be a list, got mine: packages=[mine]"),
         ([], "points.pth exists already; give output=... (output=points.pth replaces it)"),
-        (["output=nowhere/x.pth"], "output must be in a directory that can be written, got nowhere/x.pth: No such"),
         (["output=file/x.pth"], "output must be in a directory that can be written, got file/x.pth: Not a directory"),
         (["output=empty"], "output must be a file, got empty, which is a directory"),
-        (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export"),
+        (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export, got x.bin"),
+        (["output=x.pth", "format=onnx"], "must end in .onnx for format=onnx, got x.pth (format=state_dict)"),
+        (["output=x.onnx", "format=state_dict"], "must end in .pth or .pt for format=state_dict, got x.onnx (format="),
+        (["output=x"], "output must end in .pth or .pt (state_dict), .pt2 (torch_export), .onnx (onnx), got x"),
+        (["output=new/x.txt"], "output must end in .pth or .pt (state_dict), .pt2 "),
     ):
         with pytest.raises(ConfigError) as caught:
             exported("run=latest", *overrides)
@@ -200,6 +203,20 @@ def test_wrong_values_are_reported_in_one_line(
         exported("run=latest", "format=onnx")
     assert Path("points.pth").read_text() == "mine"
     assert sorted(path.name for path in Path().iterdir()) == ["empty", "file", "outputs", "points.pth"]
+
+
+@pytest.mark.slow
+def test_the_name_gives_the_format_and_directories_are_made(
+    points_run: Path, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = numpy.zeros((3, 2), numpy.float32)
+    assert set(torch.load(exported("run=latest", "output=new/a/x.pt"))) >= {"fc1.weight"}
+    programs = [exported("run=latest", f"output=new/b/x.{suffix}") for suffix in ("onnx", "pt2")]
+    assert numpy.allclose(*(outputs(program, inputs) for program in programs), atol=1e-6)
+    monkeypatch.setattr(torch, "save", lambda *_: 1 / 0)
+    with pytest.raises(ExportError):
+        exported("run=latest", "output=new/c/d/x.pth")
+    assert sorted(path.name for path in Path("new").iterdir()) == ["a", "b"]
 
 
 def test_a_users_own_module_is_exported_as_weights_but_not_as_a_program(

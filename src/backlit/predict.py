@@ -15,7 +15,7 @@ from rich.text import Text
 from backlit.cli.app import run_command
 from backlit.config.top_level import PREDICT, check_command
 from backlit.errors import ConfigError
-from backlit.runs.files import atomic_write
+from backlit.runs.files import atomic_write, parents_made
 from backlit.streams import open_product_stream
 from backlit.text import printable, shell_path
 
@@ -80,7 +80,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
             predictions = predictor.predict_files(reader, files, None, "csv")
             check_not_empty(predictions, reader, cfg)
         else:
-            with atomic_write(output) as temporary:
+            with parents_made(output), atomic_write(output) as temporary:
                 with temporary.open("w", newline="", encoding="utf-8") as file:
                     format: Any = output.suffix.removeprefix(".")
                     predictions = predictor.predict_files(reader, files, file, format)
