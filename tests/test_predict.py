@@ -316,7 +316,7 @@ def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_comman
         ("images", ["input=a.png", "output=large.npy/a.csv"], r"^output must be .*, got large\.npy/a\.csv: "),
         ("images", ["input=none.npy", "output=new/a.csv"], r"^input must have at least one sample"),
         ("images", ["input=a.png", "frame=photo"], r"^frame must be one of auto, mnist, none, got 'photo'$"),
-        ("points", ["input=a.csv", "frame=mnist"], r"^run must be of data with has_framed_digits, .* got Points"),
+        ("points", ["input=nan.csv", "frame=mnist"], r"^run must be of data with has_framed_digits, .* got Points"),
         ("points", ["input=words.csv"], r"^words\.csv must have a column x and a column y, .*, got 'lon,lat'$"),
         ("images", ["input=a.png", "batch_size=0"], r"^batch_size must be >= 1, got 0$"),
         ("images", ["input=a.png", "device=abacus"], r"^device must be .*, got abacus: "),
@@ -340,6 +340,7 @@ def test_wrong_values_are_reported_in_one_line_and_nothing_is_written(
     numpy.save("none.npy", numpy.zeros((0, 28, 28)))
     numpy.save("nan.npy", numpy.array([[0, 0], [math.nan, 1]]))
     numpy.save("images.npy", numpy.zeros((1, 28, 28), numpy.uint8))
+    Path("words.csv").write_text("lon,lat\n1,2\n")
     Path("three.csv").write_text("1,2\n1,2,3\n")
     Path("nan.csv").write_text("1,2\nnan,1\n")
     before = sorted(os.listdir())
