@@ -155,7 +155,7 @@ def test_auto_leaves_images_of_the_size_of_mnist_alone(capsys: pytest.CaptureFix
     picture.save("photo.png")
     images = {}
     for frame in ("auto", "none", "mnist"):
-        reader = Reader((1, 28, 28), 10, frame=frame)  # type: ignore[arg-type]
+        reader = Reader((1, 28, 28), 10, frame=frame)
         ((rows, batch),) = reader.batches(["small.png", "photo.png"])
         images[frame] = batch[:, 0].numpy()
         assert [row["inverted"] for row in rows] == [False, True]
