@@ -178,6 +178,7 @@ def test_wrong_values_are_reported_in_one_line(
     Path("points.pth").write_text("mine")
     Path("file").touch()
     Path("empty").mkdir()
+    Path("empty.pth").mkdir()
     for overrides, message in (
         (["format=tflite"], "format must be one of state_dict, torch_export, onnx or null, got 'tflite'"),
         (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
@@ -187,7 +188,7 @@ def test_wrong_values_are_reported_in_one_line(
         (["packages=mine"], "packages must be a list, got mine: packages=[mine]"),
         ([], "points.pth exists already; give output=... (output=points.pth replaces it)"),
         (["output=file/x.pth"], "output must be in a directory that can be written, got file/x.pth: Not a directory"),
-        (["output=empty"], "output must be a file, got empty, which is a directory"),
+        (["output=empty.pth"], "output must be a file, got empty.pth, which is a directory"),
         (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export, got x.bin"),
         (["output=x.pth", "format=onnx"], "must end in .onnx for format=onnx, got x.pth (format=state_dict)"),
         (["output=x.onnx", "format=state_dict"], "must end in .pth or .pt for format=state_dict, got x.onnx (format="),
@@ -202,7 +203,7 @@ def test_wrong_values_are_reported_in_one_line(
     with pytest.raises(ConfigError, match=r"^format=onnx needs pip install 'backlit\[onnx\]'$"):
         exported("run=latest", "format=onnx")
     assert Path("points.pth").read_text() == "mine"
-    assert sorted(path.name for path in Path().iterdir()) == ["empty", "file", "outputs", "points.pth"]
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "empty.pth", "file", "outputs", "points.pth"]
 
 
 @pytest.mark.slow
