@@ -212,8 +212,8 @@ def test_the_name_gives_the_format_and_directories_are_made(
 ) -> None:
     inputs = numpy.zeros((3, 2), numpy.float32)
     assert set(torch.load(exported("run=latest", "output=new/a/x.pt"))) >= {"fc1.weight"}
-    programs = [exported("run=latest", f"output=new/b/x.{suffix}") for suffix in ("onnx", "pt2")]
-    assert numpy.allclose(*(outputs(program, inputs) for program in programs), atol=1e-6)
+    first, second = (outputs(exported("run=latest", f"output=new/b/x.{suffix}"), inputs) for suffix in ("onnx", "pt2"))
+    assert numpy.allclose(first, second, atol=1e-6)
     monkeypatch.setattr(torch, "save", lambda *_: 1 / 0)
     with pytest.raises(ExportError):
         exported("run=latest", "output=new/c/d/x.pth")

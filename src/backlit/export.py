@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -19,8 +20,9 @@ from backlit.text import assignment, first_line, printable, shell_path, shell_wo
 
 log = logging.getLogger(__name__)
 
+Format = Literal["state_dict", "torch_export", "onnx"]
 # The first suffix is that of the default name.
-SUFFIXES = {"state_dict": (".pth", ".pt"), "torch_export": (".pt2",), "onnx": (".onnx",)}
+SUFFIXES: dict[Format, tuple[str, ...]] = {"state_dict": (".pth", ".pt"), "torch_export": (".pt2",), "onnx": (".onnx",)}
 
 # Writes the first path, names the second one, and returns what to report.
 Write = Callable[[Path, Path], dict[str, str]]
@@ -87,7 +89,7 @@ def export(cfg: DictConfig) -> Path:
     return output
 
 
-def _choose_format(cfg: DictConfig) -> str:
+def _choose_format(cfg: DictConfig) -> Format:
     """Return the format: that which is given, or that of the output's suffix.
 
     Raises:
@@ -100,7 +102,7 @@ def _choose_format(cfg: DictConfig) -> str:
     if cfg.format is None and not named:
         rule = ", ".join(f"{' or '.join(suffixes)} ({format})" for format, suffixes in SUFFIXES.items())
         raise ConfigError([f"output must end in {rule}, got {cfg.output}"])
-    format: str = cfg.format or named[0]
+    format: Format = cfg.format or named[0]
     if format not in named:
         rule = f"output must end in {' or '.join(SUFFIXES[format])} for format={format}"
         raise ConfigError([f"{rule}, got {cfg.output}{f' (format={named[0]})' if named else ''}"])
@@ -113,7 +115,7 @@ def _choose_format(cfg: DictConfig) -> str:
     return format
 
 
-def _prepare(cfg: DictConfig, format: str) -> tuple[Path, DictConfig, Write]:
+def _prepare(cfg: DictConfig, format: Format) -> tuple[Path, DictConfig, Write]:
     """Return the run's checkpoint, its config, and the function that writes the file.
 
     Raises:
@@ -139,7 +141,7 @@ def _prepare(cfg: DictConfig, format: str) -> tuple[Path, DictConfig, Write]:
     return run.checkpoint, run.config, write
 
 
-def _output_path(cfg: DictConfig, config: DictConfig, format: str) -> Path:
+def _output_path(cfg: DictConfig, config: DictConfig, format: Format) -> Path:
     """Return the path to write to.
 
     Raises:
