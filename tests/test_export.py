@@ -178,18 +178,22 @@ def test_wrong_values_are_reported_in_one_line(
     Path("points.pth").write_text("mine")
     Path("file").touch()
     Path("empty").mkdir()
+    Path("empty.pth").mkdir()
     for overrides, message in (
-        (["format=tflite"], "format must be one of state_dict, torch_export, onnx, got 'tflite'"),
+        (["format=tflite"], "format must be one of state_dict, torch_export, onnx or null, got 'tflite'"),
         (["run=???"], "run must be a run directory, a file in its checkpoints/, or 'latest': run=latest"),
         (["run=empty"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["run=empty", "format=onnx"], "run must be a run directory, got empty, which has no .hydra/config.yaml"),
         (["checkpoint=first"], "(best, last, previous), got first"),
         (["packages=mine"], "packages must be a list, got mine: packages=[mine]"),
         ([], "points.pth exists already; give output=... (output=points.pth replaces it)"),
-        (["output=nowhere/x.pth"], "output must be in a directory that can be written, got nowhere/x.pth: No such"),
         (["output=file/x.pth"], "output must be in a directory that can be written, got file/x.pth: Not a directory"),
-        (["output=empty"], "output must be a file, got empty, which is a directory"),
-        (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export"),
+        (["output=empty.pth"], "output must be a file, got empty.pth, which is a directory"),
+        (["output=x.bin", "format=torch_export"], "output must end in .pt2 for format=torch_export, got x.bin"),
+        (["output=x.pth", "format=onnx"], "must end in .onnx for format=onnx, got x.pth (format=state_dict)"),
+        (["output=x.onnx", "format=state_dict"], "must end in .pth or .pt for format=state_dict, got x.onnx (format="),
+        (["output=x"], "output must end in .pth or .pt (state_dict), .pt2 (torch_export), .onnx (onnx), got x"),
+        (["output=new/x.txt"], "output must end in .pth or .pt (state_dict), .pt2 "),
     ):
         with pytest.raises(ConfigError) as caught:
             exported("run=latest", *overrides)
@@ -199,7 +203,21 @@ def test_wrong_values_are_reported_in_one_line(
     with pytest.raises(ConfigError, match=r"^format=onnx needs pip install 'backlit\[onnx\]'$"):
         exported("run=latest", "format=onnx")
     assert Path("points.pth").read_text() == "mine"
-    assert sorted(path.name for path in Path().iterdir()) == ["empty", "file", "outputs", "points.pth"]
+    assert sorted(path.name for path in Path().iterdir()) == ["empty", "empty.pth", "file", "outputs", "points.pth"]
+
+
+@pytest.mark.slow
+def test_the_name_gives_the_format_and_directories_are_made(
+    points_run: Path, exported: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = numpy.zeros((3, 2), numpy.float32)
+    assert set(torch.load(exported("run=latest", "output=new/a/x.pt"))) >= {"fc1.weight"}
+    first, second = (outputs(exported("run=latest", f"output=new/b/x.{suffix}"), inputs) for suffix in ("onnx", "pt2"))
+    assert numpy.allclose(first, second, atol=1e-6)
+    monkeypatch.setattr(torch, "save", lambda *_: 1 / 0)
+    with pytest.raises(ExportError):
+        exported("run=latest", "output=new/c/d/x.pth")
+    assert sorted(path.name for path in Path("new").iterdir()) == ["a", "b"]
 
 
 def test_a_users_own_module_is_exported_as_weights_but_not_as_a_program(

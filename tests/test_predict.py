@@ -165,7 +165,7 @@ def test_other_forms_of_the_images_give_the_same_predictions(
             wide.save(path)
         else:
             Image.merge("LA", (Image.new("L", (28, 28), 255 if way == "white on nothing" else 0), ink)).save(path)
-    rows = predicted(mnist_run, "other")
+    rows = predicted(mnist_run, "other", "frame=none")  # the whole image; framing has its own tests
     are_inverted = way in ("inverted", "transparent", "wide")
     assert [row["inverted"] for row in rows] == [str(are_inverted)] * COUNT
     message = "200 of 200 images were dark on light and were inverted"
@@ -201,8 +201,9 @@ def test_predictions_of_points_equal_a_computation_by_hand(kind: str, trained_po
     if kind == "npy":
         numpy.save("points.npy", points)
     else:
-        header = "x1,x2" if kind == "headed csv" else ""
-        numpy.savetxt("points.csv", points, delimiter=",", header=header, comments="", fmt="%.17g")
+        header = "y, X" if kind == "headed csv" else ""
+        columns = points[:, ::-1] if header else points
+        numpy.savetxt("points.csv", columns, delimiter=",", header=header, comments="", fmt="%.17g")
     rows = predicted(trained_points, f"points.{kind[-3:]}", "batch_size=20")
     weights = {name: value.double() for name, value in torch.load(trained_points / "weights.pth").items()}
     hidden = (torch.from_numpy(points) @ weights["fc1.weight"].T + weights["fc1.bias"]).relu()
@@ -312,7 +313,11 @@ def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_comman
             ["input=a.png", "output=a.csv"],
             r"^output=a\.csv must be .* would replace a\.png, which backlit-predict has not",
         ),
-        ("images", ["input=a.png", "output=none/a.csv"], r"^output must be .*, got none/a\.csv: No such file"),
+        ("images", ["input=a.png", "output=large.npy/a.csv"], r"^output must be .*, got large\.npy/a\.csv: "),
+        ("images", ["input=none.npy", "output=new/a.csv"], r"^input must have at least one sample"),
+        ("images", ["input=a.png", "frame=photo"], r"^frame must be one of auto, mnist, none, got 'photo'$"),
+        ("points", ["input=nan.csv", "frame=mnist"], r"^run must be of data with has_framed_digits, .* got Points"),
+        ("points", ["input=words.csv"], r"^words\.csv must have a column x and a column y, .*, got 'lon,lat'$"),
         ("images", ["input=a.png", "batch_size=0"], r"^batch_size must be >= 1, got 0$"),
         ("images", ["input=a.png", "device=abacus"], r"^device must be .*, got abacus: "),
         ("images", ["input=a.png", "run=nowhere"], r"^run must be a run directory, got nowhere"),
@@ -335,6 +340,7 @@ def test_wrong_values_are_reported_in_one_line_and_nothing_is_written(
     numpy.save("none.npy", numpy.zeros((0, 28, 28)))
     numpy.save("nan.npy", numpy.array([[0, 0], [math.nan, 1]]))
     numpy.save("images.npy", numpy.zeros((1, 28, 28), numpy.uint8))
+    Path("words.csv").write_text("lon,lat\n1,2\n")
     Path("three.csv").write_text("1,2\n1,2,3\n")
     Path("nan.csv").write_text("1,2\nnan,1\n")
     before = sorted(os.listdir())

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from omegaconf import DictConfig
 
@@ -14,12 +15,14 @@ from backlit.cli.app import run_command
 from backlit.config.top_level import EXPORT, check_command
 from backlit.errors import ConfigError
 from backlit.logs import quiet_lightning
-from backlit.runs.files import atomic_write
+from backlit.runs.files import atomic_write, parents_made
 from backlit.text import assignment, first_line, printable, shell_path, shell_word
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {"state_dict": ".pth", "torch_export": ".pt2", "onnx": ".onnx"}
+Format = Literal["state_dict", "torch_export", "onnx"]
+# The first suffix is that of the default name.
+SUFFIXES: dict[Format, tuple[str, ...]] = {"state_dict": (".pth", ".pt"), "torch_export": (".pt2",), "onnx": (".onnx",)}
 
 # Writes the first path, names the second one, and returns what to report.
 Write = Callable[[Path, Path], dict[str, str]]
@@ -62,40 +65,57 @@ def export(cfg: DictConfig) -> Path:
 
     Raises:
         ConfigError: If there is no such run or format, if the run's model does not suit the format, if the output
-            cannot be written or has a default name that exists, or if packages are missing.
+            cannot be written, has the suffix of another format or a default name that exists, or if packages are
+            missing.
         ExportError: If the file could not be written or read back, or does not compute the same. It is removed then;
             an earlier file of that name stays.
     """
-    _check_format(cfg)
+    check_command(cfg, EXPORT)
+    format = _choose_format(cfg)
     try:
-        checkpoint, config, write = _prepare(cfg)
+        checkpoint, config, write = _prepare(cfg, format)
     except ValueError as error:
         raise ConfigError([str(error)]) from None
-    output = _output_path(cfg, config)
+    output = _output_path(cfg, config, format)
     try:
-        with atomic_write(output) as temporary:
+        with parents_made(output), atomic_write(output) as temporary:
             facts = write(temporary, output)
     except OSError as error:
         raise ConfigError([f"output must be a file that can be written, got {output}: {error.strerror}"]) from None
     except Exception as error:  # tracing a user's network, writing and reading it raise errors of many kinds
-        raise ExportError(f"{output} was not written as {cfg.format}: {first_line(error)}") from error
+        raise ExportError(f"{output} was not written as {format}: {first_line(error)}") from error
     facts = {"file": f"{shell_path(output)}, {output.stat().st_size:,} bytes", "from": shell_path(checkpoint)} | facts
     log.info("\n".join(f"  {name:<9} {printable(fact)}" for name, fact in facts.items()))
     return output
 
 
-def _check_format(cfg: DictConfig) -> None:
-    """Raise `ConfigError` if a value is out of its range, or if the packages of the format are missing."""
-    check_command(cfg, EXPORT)
-    if cfg.format == "onnx":
+def _choose_format(cfg: DictConfig) -> Format:
+    """Return the format: that which is given, or that of the output's suffix.
+
+    Raises:
+        ConfigError: If the suffix is that of another format or of none, or if packages of the format are missing.
+    """
+    suffix = None if cfg.output is None else Path(str(cfg.output)).suffix
+    if cfg.format is None and suffix is None:
+        return "state_dict"
+    named = [format for format, suffixes in SUFFIXES.items() if suffix is None or suffix in suffixes]
+    if cfg.format is None and not named:
+        rule = ", ".join(f"{' or '.join(suffixes)} ({format})" for format, suffixes in SUFFIXES.items())
+        raise ConfigError([f"output must end in {rule}, got {cfg.output}"])
+    format: Format = cfg.format or named[0]
+    if format not in named:
+        rule = f"output must end in {' or '.join(SUFFIXES[format])} for format={format}"
+        raise ConfigError([f"{rule}, got {cfg.output}{f' (format={named[0]})' if named else ''}"])
+    if format == "onnx":
         if not all(importlib.util.find_spec(name) for name in ("onnx", "onnxscript", "onnxruntime")):
             raise ConfigError(["format=onnx needs pip install 'backlit[onnx]'"])
         # At level INFO these log what they do to a graph.
         for name in ("onnxscript", "onnx_ir", "torch.onnx"):
             logging.getLogger(name).setLevel(logging.WARNING)
+    return format
 
 
-def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
+def _prepare(cfg: DictConfig, format: Format) -> tuple[Path, DictConfig, Write]:
     """Return the run's checkpoint, its config, and the function that writes the file.
 
     Raises:
@@ -109,37 +129,35 @@ def _prepare(cfg: DictConfig) -> tuple[Path, DictConfig, Write]:
     from backlit.runs.find import find_run
 
     check_named(cfg)
-    if cfg.format == "state_dict":
+    if format == "state_dict":
         directory, checkpoint = find_run(str(cfg.run), cfg.checkpoint)
         config, weights = read_config(directory), net_weights(read_checkpoint(checkpoint)["state_dict"])
         return checkpoint, config, functools.partial(write_weights_file, weights)
     run = load_named(cfg)
     assert run.checkpoint is not None
     if missing := missing_definition(run.model, run.datamodule):
-        raise ValueError(f"for format={cfg.format} {missing} (format=state_dict takes any module)")
-    write = functools.partial(write_program_file, run, StoredInputs.of_run(run), cfg.format)
+        raise ValueError(f"for format={format} {missing} (format=state_dict takes any module)")
+    write = functools.partial(write_program_file, run, StoredInputs.of_run(run), format)
     return run.checkpoint, run.config, write
 
 
-def _output_path(cfg: DictConfig, config: DictConfig) -> Path:
+def _output_path(cfg: DictConfig, config: DictConfig, format: Format) -> Path:
     """Return the path to write to.
 
     Raises:
         ConfigError: If it cannot be written, or if it is the default name and exists.
     """
-    suffix = SUFFIXES[cfg.format]
     # The run may be a stranger's: its task_name must not lead out of the working directory.
-    default = Path(printable(str(config.get("task_name", "model")))).name + suffix
+    default = Path(printable(str(config.get("task_name", "model")))).name + SUFFIXES[format][0]
     output = Path(default if cfg.output is None else str(cfg.output))
     if cfg.output is None and output.exists():
         replaces = shell_word(assignment("output", str(output)))
         raise ConfigError([f"{output} exists already; give output=... ({replaces} replaces it)"])
     if output.is_dir():
         raise ConfigError([f"output must be a file, got {output}, which is a directory"])
-    if cfg.format == "torch_export" and output.suffix != suffix:
-        raise ConfigError([f"output must end in {suffix} for format=torch_export (torch requires it), got {output}"])
+    existing = next(path for path in (output.parent, *output.parent.parents) if path.exists())
     try:
-        tempfile.TemporaryFile(dir=output.parent).close()
+        tempfile.TemporaryFile(dir=existing).close()
     except OSError as error:
         problem = f"output must be in a directory that can be written, got {output}: {error.strerror}"
         raise ConfigError([problem]) from None

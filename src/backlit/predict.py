@@ -15,7 +15,7 @@ from rich.text import Text
 from backlit.cli.app import run_command
 from backlit.config.top_level import PREDICT, check_command
 from backlit.errors import ConfigError
-from backlit.runs.files import atomic_write
+from backlit.runs.files import atomic_write, parents_made
 from backlit.streams import open_product_stream
 from backlit.text import printable, shell_path
 
@@ -49,6 +49,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
+        choose_frame,
         draw_picture,
         find_input,
         load_run_on_device,
@@ -63,10 +64,11 @@ def predict(cfg: DictConfig) -> Counter[str]:
     run, stored = load_run_on_device(cfg)
     assert run.checkpoint is not None
     data = run.datamodule
+    frame, invert = choose_frame(cfg, data), None if cfg.invert == "auto" else cfg.invert
     if isinstance(data, UserFilesDataModule):
         reader: Any = data.reader(cfg.batch_size)
     else:
-        reader = Reader(stored.shape, cfg.batch_size, invert=None if cfg.invert == "auto" else cfg.invert)
+        reader = Reader(stored.shape, cfg.batch_size, invert=invert, frame=frame)
     predictor = Predictor(run.model, data, cfg.batch_size)
     written = [] if output is None else [output]
     with report_unwritable(cfg.output):
@@ -78,7 +80,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
             predictions = predictor.predict_files(reader, files, None, "csv")
             check_not_empty(predictions, reader, cfg)
         else:
-            with atomic_write(output) as temporary:
+            with parents_made(output), atomic_write(output) as temporary:
                 with temporary.open("w", newline="", encoding="utf-8") as file:
                     format: Any = output.suffix.removeprefix(".")
                     predictions = predictor.predict_files(reader, files, file, format)
@@ -121,6 +123,8 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
     if predictions.known:
         share = f"{predictions.right / predictions.known:.4f} ({predictions.right:,} of {predictions.known:,} right)"
         lines.append(f"accuracy  {share}")
+    if reader.framed:
+        lines.append(f"{reader.framed:,} of {total:,} images were photos: their digit was found and framed as in MNIST")
     if reader.inverted:
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
     console = rich.get_console()

@@ -33,13 +33,14 @@ EVALUATE: dict[str, Any] = {"checkpoint": Text | None, "resamples": Count, "seed
 PREDICT: dict[str, Any] = {
     "checkpoint": Text | None,
     "output": str | int | float | None,
+    "frame": Literal["auto", "mnist", "none"],
     "invert": bool | Literal["auto"],
     "batch_size": PositiveInt,
     "device": Text,
 }
 EXPORT: dict[str, Any] = {
     "checkpoint": Text | None,
-    "format": Literal["state_dict", "torch_export", "onnx"],
+    "format": Literal["state_dict", "torch_export", "onnx"] | None,
     "output": str | int | float | None,
 }
 # What the commands about a run check when they look for it, and the groups of evaluate.

@@ -41,6 +41,8 @@ class InMemoryDataModule(lightning.LightningDataModule):
     class_names: Sequence[str] | None = None
     # The arguments that define how inputs are prepared; a network is always evaluated with those of its training.
     preparation: tuple[str, ...] = ()
+    # Whether the images are digits, framed as in MNIST: `backlit-predict` then frames photos alike.
+    has_framed_digits: bool = False
     # Samples for training, validation and test, where the arguments alone determine them.
     sizes: tuple[int, int, int] | None = None
     train_set: TensorPairs

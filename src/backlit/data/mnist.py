@@ -90,6 +90,7 @@ class MNISTDataModule(InMemoryDataModule):
         self.mean = mean
         self.std = std
         self.augment = None if augmentation is None else _affine(augmentation)
+        self.has_framed_digits = dataset in ("MNIST", "QMNIST")
         self.class_names = [str(name).split(" - ")[0] for name in getattr(datasets, dataset).classes]  # of "7 - seven"
 
     def prepare_data(self) -> None:

@@ -108,7 +108,7 @@ class PictureReader:
 
     reads_images = True
     noun = "images"
-    inverted = 0
+    inverted = framed = 0
 
     def __init__(self, shape: Shape, batch_size: int) -> None:
         self.shape = shape

@@ -10,15 +10,15 @@ import math
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, TextIO
+from typing import Any, BinaryIO, Literal, TextIO
 
 import numpy
 import torch
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from backlit.data.images import border_median, read_image
+from backlit.data.images import border_median, open_image, to_shape
 from backlit.data.input_files import printable_name, read_stdin
 from backlit.errors import ConfigError
 from backlit.text import printable
@@ -35,15 +35,25 @@ class Reader:
         batch_size: Number of samples per batch.
         invert: Whether to invert image files, which are dark on light, since the networks expect light on dark; None to
             decide by their borders.
+        frame: Whether to find the digit of an image file and to frame it as in MNIST: "mnist" in each image, "none" in
+            none, "auto" in those of another size than that of a sample.
     """
 
-    def __init__(self, shape: tuple[int, ...], batch_size: int, *, invert: bool | None = None) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        batch_size: int,
+        *,
+        invert: bool | None = None,
+        frame: Literal["auto", "mnist", "none"] = "none",
+    ) -> None:
         self.shape = shape
         self.batch_size = batch_size
         self.invert = invert
+        self.frame = frame
         self.reads_images = len(shape) == 3
         self.noun = "images" if self.reads_images else "points"
-        self.inverted = self.skipped = 0
+        self.inverted = self.framed = self.skipped = 0
 
     def batches(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
         """Yield batches: one row per sample; uint8 images of shape ``(b, 1, h, w)`` or float64 points ``(b, 2)``.
@@ -90,26 +100,44 @@ class Reader:
 
     def _images(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:
         # One thread: two threads on two cores need longer to read 10,000 small PNG files.
-        read: list[tuple[str, NDArray[numpy.uint8]]] = []
+        read: list[tuple[str, NDArray[numpy.uint8], bool | None]] = []
         for file in files:
             try:
                 with self._open(file) as stream:
-                    read.append((printable_name(file), read_image(stream, *self.shape[1:])))
+                    read.append((printable_name(file), *self._image(file, open_image(stream))))
             except UnidentifiedImageError:
                 self._skip(file, ValueError("it is no image"))
             except Exception as error:  # for a damaged file, PIL raises errors of any kind
                 self._skip(file, error)
         if read:
-            images = numpy.stack([image for _, image in read])
+            images = numpy.stack([image for _, image, _ in read])
             if self.invert is None:
                 border = border_median(images)
                 inverted = (border > 127) & (border > images.mean((1, 2)))  # MNIST is bright on dark
             else:
                 inverted = numpy.full(len(images), self.invert)
+            inverted &= numpy.array([known is None for _, _, known in read])
             images[inverted] = 255 - images[inverted]
-            self.inverted += int(inverted.sum())
-            rows = [{"source": read[i][0], "inverted": bool(inverted[i])} for i in range(len(read))]
+            rows: Rows = [
+                {"source": name, "inverted": bool(known or now)}
+                for (name, _, known), now in zip(read, inverted, strict=True)
+            ]
+            self.inverted += sum(row["inverted"] for row in rows)
             yield rows, torch.from_numpy(images).unsqueeze(1)
+
+    def _image(self, file: str, opened: Image.Image) -> tuple[NDArray[numpy.uint8], bool | None]:
+        """Return an image of a sample's size, and whether it has been inverted; None if that is to be decided."""
+        height, width = self.shape[1:]
+        if self.frame == "none" or (self.frame == "auto" and opened.size == (width, height)):
+            return to_shape(opened, height, width), None
+        from backlit.data.framing import frame_digit  # SciPy, which only photos need
+
+        digit = frame_digit(opened, invert=self.invert)
+        if digit.groups > 1:
+            what = f"{digit.groups} groups of strokes were found; the largest is predicted"
+            print(printable(f"warning: {file}: {what}"), file=sys.stderr)
+        self.framed += 1
+        return digit.image, digit.inverted
 
     def _array(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
         """Yield the batches of an array in NumPy's or MNIST's (IDX) format, which may be gzipped."""
@@ -160,15 +188,17 @@ class Reader:
             raise ConfigError([f"{file} must have {rule} for this run, got {dtype} {shape}"])
 
     def _csv(self, file: str) -> Iterator[tuple[Rows, Tensor]]:
-        """Yield the batches of points in a CSV file, with or without a header."""
+        """Yield the batches of points in a CSV file; a header says which columns are x and y."""
 
         def points(lines: Any) -> Iterator[list[float]]:
-            for fields in filter(None, lines):
-                point = [_number(field) for field in fields]
-                if lines.line_num == 1 and point == [None, None]:
-                    continue  # a header
+            columns, count = [0, 1], 2
+            for index, fields in enumerate(filter(None, lines)):
+                if index == 0 and all(_number(field) is None for field in fields):
+                    columns, count = _point_columns(file, fields), len(fields)
+                    continue
+                point = [_number(fields[column]) for column in columns] if len(fields) == count else []
                 values = [value for value in point if value is not None and math.isfinite(value)]
-                if not len(point) == len(values) == 2:
+                if len(values) != 2:
                     rule = f"{file}, line {lines.line_num}, must be two finite numbers, x and y"
                     raise ConfigError([f"{rule}, got {','.join(fields)[:60]!r}"])
                 yield values
@@ -192,6 +222,18 @@ def _lines(stream: TextIO) -> Iterator[str]:
         if len(line) == 10_000:
             raise csv.Error("a line is too long")
         yield line
+
+
+def _point_columns(file: str, header: Sequence[str]) -> list[int]:
+    """Return which columns of a CSV file are x and y.
+
+    Raises:
+        ConfigError: If its header does not say that.
+    """
+    names = [name.strip().lower() for name in header]
+    if names.count("x") != 1 or names.count("y") != 1:
+        raise ConfigError([f"{file} must have a column x and a column y, or no header, got {','.join(header)[:60]!r}"])
+    return [names.index("x"), names.index("y")]
 
 
 def _number(text: str) -> float | None:

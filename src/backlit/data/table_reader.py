@@ -26,7 +26,7 @@ class TableReader:
 
     reads_images = False
     noun = "rows"
-    inverted = skipped = 0
+    inverted = framed = skipped = 0
 
     def __init__(
         self, columns: Sequence[str], features: Sequence[str], label: str, batch_size: int, *, header: Header = "auto"

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -73,6 +74,22 @@ def load_run_on_device(cfg: DictConfig) -> tuple[LoadedRun, StoredInputs]:
         rule = "device must be cpu, auto or a device of this machine"
         raise ConfigError([f"{rule}, got {cfg.device}: {first_line(error)}"]) from None
     return run, stored
+
+
+def choose_frame(cfg: DictConfig, data: Any) -> Any:
+    """Return how image files are framed: as `frame` says if the data are digits that are framed, else not at all.
+
+    Raises:
+        ConfigError: If other images are to be framed.
+    """
+    if getattr(data, "has_framed_digits", False):
+        return cfg.frame
+    if cfg.frame == "mnist":
+        rule = "must be of data with has_framed_digits, such as MNIST,"
+        raise ConfigError(
+            [f"run {rule} for frame=mnist, got {getattr(data, 'dataset', type(data).__name__)} in {cfg.run}"]
+        )
+    return "none"
 
 
 def check_not_empty(predictions: Predictions, reader: Reader, cfg: DictConfig) -> None:

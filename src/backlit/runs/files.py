@@ -180,6 +180,22 @@ def make_directory(path: Path, made: list[Path] | None = None) -> bool:
             return True
 
 
+@contextlib.contextmanager
+def parents_made(path: Path) -> Iterator[None]:
+    """Make the directories above a file; remove those that had to be made if an exception is raised.
+
+    Raises:
+        OSError: If they cannot be made.
+    """
+    made: list[Path] = []
+    make_directory(path.parent, made)
+    try:
+        yield
+    except BaseException:
+        remove_empty_directories(made)
+        raise
+
+
 def is_relative_name(name: str) -> bool:
     """Return whether a name, with ``/`` or without, is that of a file below the directory where it is looked for."""
     return name.isprintable() and all(part not in ("", ".", "..") and len(part) < 200 for part in name.split("/"))
