@@ -121,6 +121,8 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     path = plain.get("ckpt_path")
     if plain.get("train") is False and plain.get("test") and path is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
+    if plain.get("train") is False and plain.get("lr_find") is True:
+        yield "lr_find must be false when train=false"
     if plain.get("train") is False and plain.get("init_from") is not None:
         yield "init_from must be null when train=false, which tests ckpt_path"
     if isinstance(path, str) and path and not Path(path).is_file():

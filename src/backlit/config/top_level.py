@@ -21,6 +21,7 @@ TRAIN: dict[str, Any] = {
     "test": bool,
     "ckpt_path": Text | None,
     "init_from": Text | None,
+    "lr_find": bool,
     "packages": list[Text],
     "optimized_metric": Text,
     "optimized_mode": Literal["min", "max"] | None,

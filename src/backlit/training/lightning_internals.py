@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 
 if TYPE_CHECKING:
     from lightning import Trainer
+    from lightning.pytorch.tuner.lr_finder import _LRFinder
 
 ProcessObserver = Callable[["list[subprocess.Popen[bytes]]"], None]
 
@@ -193,3 +194,13 @@ def is_between_steps(trainer: "Trainer") -> bool:
     assert loop._data_fetcher is not None
     validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
     return not (validates or loop._should_accumulate())
+
+
+def correct_smoothing(found: "_LRFinder") -> None:
+    """Make the losses of a learning rate finder running means.
+
+    Lightning divides the exponential mean of n losses by ``1 - 0.98 ** (n + 1)``, the weights of n + 1: the first loss
+    is half of what it was, and the curve begins with a rise.
+    """
+    losses, beta = found.results["loss"], 0.98
+    found.results["loss"] = [loss * (1 - beta ** (n + 1)) / (1 - beta**n) for n, loss in enumerate(losses, start=1)]

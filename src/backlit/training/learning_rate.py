@@ -1,0 +1,59 @@
+"""``lr_find``: a learning rate to begin with, from the losses of some steps whose rate grows."""
+
+import contextlib
+import copy
+import io
+import logging
+import tempfile
+import warnings
+from typing import Any
+
+import lightning
+from lightning.pytorch.tuner.tuning import Tuner
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from backlit.config.trainer_flags import trainer_flags
+from backlit.plots.image import png, render
+from backlit.plots.learning_rates import draw_learning_rates
+from backlit.runs.files import atomic_write
+from backlit.text import shell_path
+from backlit.training.build import RunParts
+from backlit.training.lightning_internals import correct_smoothing
+
+log = logging.getLogger(__name__)
+
+# Of the Trainer's arguments, those that shape a step.
+_KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
+
+
+def suggest_learning_rate(parts: RunParts) -> None:
+    """Draw ``plots/lr_find.png`` and log the rate where the loss falls most steeply, by Lightning's tuner.
+
+    The steps are taken by a copy of the network: the run trains as if there had been none, at the rate of its config.
+    """
+    model, datamodule = copy.deepcopy(parts.model), copy.deepcopy(parts.datamodule)
+    flags: dict[str, Any] = {
+        name: value for name, value in trainer_flags(parts.config["trainer"]).items() if name in _KEPT
+    }
+    flags |= dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
+    with (
+        isolate_rng(),
+        tempfile.TemporaryDirectory() as directory,
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),  # its bar, which does not look for a terminal
+    ):
+        warnings.simplefilter("ignore")  # hints for whoever has written this Trainer
+        trainer = lightning.Trainer(devices=1, max_epochs=-1, default_root_dir=directory, **flags)
+        found = Tuner(trainer).lr_find(model, datamodule=datamodule, max_lr=10, update_attr=False)
+        assert found is not None
+        correct_smoothing(found)
+        rate = found.suggestion()
+    if rate is None:
+        log.warning("lr_find: the losses are too few, or not finite, for a suggestion")
+        return
+    figure = draw_learning_rates(found.results["lr"], found.results["loss"], rate)
+    path = parts.run_dir / "plots" / "lr_find.png"
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(png(render(figure)))
+    log.info("lr_find: the loss falls most steeply at optimizer.lr=%.3g: %s", rate, shell_path(path))

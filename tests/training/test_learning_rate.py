@@ -1,0 +1,57 @@
+"""``lr_find``: the picture, the suggestion, and a run that is not changed by them."""
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from backlit.training.build import build_run
+from backlit.training.learning_rate import suggest_learning_rate
+from backlit.training.train import train
+from tests.conftest import Compose
+
+TINY = ["experiment=points", "data.train_size=40", "data.passes_per_epoch=2", "trainer=cpu", "callbacks=none"]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)[
+        "state_dict"
+    ]
+    return state
+
+
+def test_a_rate_is_suggested_and_the_run_is_as_without(
+    composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_it, without = tmp_path / "with", tmp_path / "without"
+    for directory, more in ((with_it, ["lr_find=true"]), (without, [])):
+        directory.mkdir()
+        with caplog.at_level(logging.INFO, logger="backlit"):
+            train(composed(*TINY, "trainer.max_epochs=1", *more), directory)
+    (rate,) = re.findall(r"lr_find: the loss falls most steeply at optimizer.lr=(\S+):", caplog.text)
+    assert 1e-8 < float(rate) <= 10
+    with Image.open(with_it / "plots" / "lr_find.png") as picture:
+        assert picture.size == (840, 480)
+    assert not (without / "plots").exists()
+    assert all(torch.equal(value, weights(without)[name]) for name, value in weights(with_it).items())
+    assert (with_it / "metrics.csv").read_text() == (without / "metrics.csv").read_text()
+
+
+def test_the_losses_are_running_means(composed: Compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of a loss that is always 3 the mean is 3, from the first step on.
+    seen: list[list[float]] = []
+
+    def draw(rates: list[float], losses: list[float], suggested: float) -> None:
+        seen.append(losses)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("backlit.training.learning_rate.draw_learning_rates", draw)
+    parts = build_run(composed(*TINY), tmp_path)
+    monkeypatch.setattr(type(parts.model), "loss", lambda self, logits, targets: 0 * logits.sum() + 3)
+    with pytest.raises(ZeroDivisionError):
+        suggest_learning_rate(parts)
+    assert len(seen[0]) == 100
+    assert seen[0] == pytest.approx([3] * 100)
