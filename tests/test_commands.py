@@ -136,8 +136,11 @@ def test_the_wheel_works_with_no_source_tree_in_reach(tmp_path: Path) -> None:
     packages = [path.relative_to(ROOT / "src") for path in (ROOT / "src").rglob("*.py")]
     assert [path for path in packages if not (site / path).exists()] == []
     commands = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    for command in commands.keys() - {"backlit-report"}:  # it has no config
+    without_config = {"backlit-new", "backlit-report"}
+    for command in commands.keys() - without_config:
         assert "run: " in run(command, "--cfg", "job") or command == "backlit-train"
-    assert (binaries / "backlit-report").exists()
+    assert all((binaries / command).exists() for command in without_config)
+    run("backlit-new", "my_project")
+    assert (tmp_path / "elsewhere" / "my_project" / "src" / "my_project" / "model.py").exists()
     limits = ["trainer.limit_train_batches=20", "trainer.max_epochs=1", "callbacks=none", "trainer=cpu"]
     assert "test" in run("backlit-train", "experiment=mnist_mlp", *limits)

@@ -153,10 +153,10 @@ def test_own_parts_are_trained_from_a_directory_of_configs(tmp_path: Path, monke
     (tmp_path / "my_own.py").write_text(PACKAGE)
     (tmp_path / "conf" / "model").mkdir(parents=True)
     (tmp_path / "conf" / "data").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "cnn.yaml").write_text("_target_: my_own.MyCNN\nchannels: 2\n")
+    (tmp_path / "conf" / "model" / "own_cnn.yaml").write_text("_target_: my_own.MyCNN\nchannels: 2\n")
     (tmp_path / "conf" / "data" / "squares.yaml").write_text("_target_: my_own.MyData\nsize: 32\n")
     monkeypatch.syspath_prepend(tmp_path)
-    parts = ["model=cnn", "data=squares", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none"]
+    parts = ["model=own_cnn", "data=squares", "trainer=cpu", "trainer.max_epochs=1", "callbacks=none"]
     run = run_experiment(*parts, config_dir="conf")
     assert type(run.model).__name__ == "MyCNN"
     with pytest.raises(ConfigError, match=r"if you trust that code: packages=\[my_own\]"):
@@ -165,6 +165,9 @@ def test_own_parts_are_trained_from_a_directory_of_configs(tmp_path: Path, monke
     assert longer.config.trainer.max_epochs == 2
     with pytest.raises(ConfigError, match="packages"):
         run_experiment(*parts, packages="my_own")
+    (tmp_path / "conf" / "model" / "cnn.yaml").touch()
+    with pytest.raises(ConfigError, match=r"conf/model/cnn\.yaml: backlit has a file of this name"):
+        run_experiment(*parts, config_dir="conf")
 
 
 def test_the_package_offers_its_names_and_imports_nothing_heavy(run_script: RunCommand) -> None:

@@ -171,7 +171,7 @@ def test_own_options_are_found_beside_backlits_and_what_is_typed_wins(
     (other / "more.yaml").write_text("_target_: my_package.Foreign\n")
     monkeypatch.setattr("sys.argv", ["backlit-train", "--config-dir", str(other.parent)])
     assert compose_config("experiment=mine").model.channels == 5
-    assert option_names("model") == ["binary_mlp", "foreign", "mlp", "more", "my_cnn"]
+    assert option_names("model") == ["binary_mlp", "cnn", "foreign", "mlp", "more", "my_cnn"]
     # Another Hydra program has nothing of this.
     (other / "config.yaml").write_text("defaults: [model: mine]\n")
     (other / "model").mkdir()

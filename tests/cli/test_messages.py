@@ -16,7 +16,7 @@ from tests.helpers.sweeps import write_sweep
 
 EXPECTED = {
     "optimizer=adamm": "optimizer=adamm: no such option, did you mean adam?; there are: adam, adamw, rmsprop, sgd",
-    "experiment=mnist": "experiment=mnist: no such option, did you mean mnist_mlp?; there are: mnist_mlp, points",
+    "experiment=mnist": "experiment=mnist: no such option, did you mean mnist_mlp?; there are: mnist_cnn, mnist_mlp, points",
     "optimiser=adam": "optimiser: no such key or group, did you mean optimizer?\n",
     "trainer.max_epoch=3": "trainer.max_epoch: no such key, did you mean trainer.max_epochs?",
     "experiment=points data.train_sise=3": "data.train_sise: no such key, did you mean data.train_size?",
@@ -126,13 +126,14 @@ SLIPS = {
     "scheduler.T_max=3": "scheduler.T_max: no such key; scheduler has no keys; choose one of scheduler=cosine, "
     "scheduler=cosine_annealing, scheduler=exponential, scheduler=linear, scheduler=multi_step, scheduler=one_cycle, "
     "scheduler=plateau, scheduler=reduce_on_plateau, scheduler=step, scheduler=step_lr",
-    "logger.wandb.project=x": "logger.wandb.project: no such key; logger has: tensorboard",
+    "logger.wandb.project=x": "logger.wandb.project: no such key; it comes with an option: "
+    "'logger=[tensorboard,wandb]'",
     "xyz=3": "xyz: no such key or group; all keys: backlit-train --cfg job",
     # Plus and tilde.
     "+optimizer.lr=1": "+optimizer.lr: the key exists; type it without +: optimizer.lr=1",
     "+experiment=points": "+experiment: the group exists; type it without +: experiment=points",
     "++optimizer=sgd": "+optimizer: the group exists; type it without +: optimizer=sgd",
-    "~model": "~model: a run needs one model: model=binary_mlp, model=mlp",
+    "~model": "~model: a run needs one model: model=binary_mlp, model=cnn, model=mlp",
     "~optimizer.foo": "~optimizer.foo: there is no optimizer.foo to remove; "
     "optimizer has: lr, weight_decay, betas, fused",
     # Flags.
@@ -180,9 +181,9 @@ SLIPS = {
     "scheduler=cosine scheduler.hidden_sizes=[3]": "scheduler.hidden_sizes: no such key; type 'model.hidden_sizes=[3]'",
     # Options.
     "trainer=cuda": "trainer=cuda: type trainer=gpu",
-    "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, mlp",
-    "logger=wandb": "logger=wandb: no such option; there are: csv, tensorboard",
-    "experiment=foo.yaml": "experiment=foo: no such option; there are: mnist_mlp, points",
+    "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, cnn, mlp",
+    "logger=neptune": "logger=neptune: no such option; there are: csv, mlflow, tensorboard, wandb",
+    "experiment=foo.yaml": "experiment=foo: no such option; there are: mnist_cnn, mnist_mlp, points",
     "optimizer=[adam,sgd]": "optimizer=[adam,sgd]: a run needs one optimizer: optimizer=adam, optimizer=adamw, "
     "optimizer=rmsprop, optimizer=sgd",
 }

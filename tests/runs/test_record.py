@@ -25,7 +25,7 @@ def test_run_json_says_how_a_run_has_ended(
     record.end(status, error)
     last = json.loads((tmp_path / "run.json").read_text())
     keys = "status command arguments seed overrides versions git project cpu device precision world_size host pid"
-    keys += " started ended duration_s error attempts"
+    keys += " started ended duration_s error loggers attempts"
     assert list(last) == keys.split()
     assert last["status"] == status
     assert last["error"] == error

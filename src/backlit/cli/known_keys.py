@@ -48,12 +48,11 @@ def check_own_options() -> None:
     Raises:
         ConfigError: With a line for each such file, or with what is wrong with ``[tool.backlit]``.
     """
-    project = find_project()
-    if project is not None:
-        taken = [project.conf / path.relative_to(CONFIG_DIR) for path in sorted(CONFIG_DIR.rglob("*.yaml"))]
-        rule = "backlit has a file of this name, which would be read instead; rename it"
-        if problems := [f"{path}: {rule}" for path in taken if path.exists()]:
-            raise ConfigError(problems)
+    names = [path.relative_to(CONFIG_DIR) for path in sorted(CONFIG_DIR.rglob("*.yaml"))]
+    taken = [directory / name for directory in config_directories()[1:] for name in names]
+    rule = "backlit has a file of this name, which would be read instead; rename it"
+    if problems := [f"{path}: {rule}" for path in taken if path.exists() and CONFIG_DIR not in path.resolve().parents]:
+        raise ConfigError(problems)
 
 
 def groups_in() -> list[str]:

@@ -26,5 +26,6 @@ def key_owners(cfg: DictConfig) -> dict[str, str]:
         if path is not None and path.read_text(encoding="utf-8").startswith("# @package _global_"):
             content: Any = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
             owners |= dict.fromkeys(flatten(content, "."), f"{group}/{option}")
-    typed = {str(override).lstrip("+").partition("=")[0] for override in cfg.hydra.overrides.task}
-    return {key: option for key, option in owners.items() if key not in typed}
+    typed: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    typed_keys = {str(override).lstrip("+").partition("=")[0] for override in typed}
+    return {key: option for key, option in owners.items() if key not in typed_keys}
