@@ -51,6 +51,8 @@ BAD = {
     "checkpoint.every_n_steps=0": "checkpoint.every_n_steps must be >= 1 or null, got 0",
     "checkpoint.every_n_minutes=soon": "checkpoint.every_n_minutes must be float or null, got 'soon'",
     "process_timeout=0": "process_timeout must be > 0 and <= 1000000000, got 0",
+    "trainer=ddp_cpu lr_find=true": "lr_find must be false with 2 processes; find the rate with one: trainer=cpu or",
+    "train=false ckpt_path=x.ckpt lr_find=true": "lr_find must be false when train=false",
     "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": (
         "trainer.strategy must start its processes by the command itself, got ddp_fork: trainer=ddp or ddp_cpu"

@@ -254,6 +254,8 @@ def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) 
     elif processes > 1 and environment is None and re.search(r'["\\]', config["output_dir"]):
         # Lightning hands it to the other processes between double quotes.
         yield f"hydra.run.dir must be without double quotes and backslashes for processes, got {config['output_dir']}"
+    if config["lr_find"] and processes > 1:
+        yield f"lr_find must be false with {processes} processes; find the rate with one: trainer=cpu or trainer=gpu"
     for name, rule in (("train_size", ""), ("val_size", " or 0"), ("test_size", "")):
         size = config["data"].get(name)
         is_allowed = size == 0 and name == "val_size"
