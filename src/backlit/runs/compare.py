@@ -55,12 +55,12 @@ def _read_weights(run: Path) -> dict[str, Any]:
     Raises:
         ValueError: If the file is damaged or holds none.
     """
-    import torch
+    from backlit.runs.torch_file import read_torch_file  # imports torch
 
     path = run / "weights.pth"
     try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # whatever a damaged file makes torch raise
+        weights = read_torch_file(path)
+    except ValueError:
         weights = None
     if not isinstance(weights, dict):
         raise ValueError(f"{path} must be weights that torch.load(weights_only=True) reads, but is damaged, or none")
