@@ -125,13 +125,15 @@ def _prepare(cfg: DictConfig, format: Format) -> tuple[Path, DictConfig, Write]:
     from backlit.inference.stored_inputs import StoredInputs
     from backlit.load import check_named, load_named, read_config
     from backlit.models.protocol import missing_definition
-    from backlit.runs.checkpoint import net_weights, read_checkpoint
+    from backlit.runs.checkpoint import find_unusual, net_weights, read_checkpoint
     from backlit.runs.find import find_run
 
     check_named(cfg)
     if format == "state_dict":
         directory, checkpoint = find_run(str(cfg.run), cfg.checkpoint)
         config, weights = read_config(directory), net_weights(read_checkpoint(checkpoint)["state_dict"])
+        if problem := find_unusual(weights):
+            raise ValueError(f"{checkpoint} must have dense tensors as weights for format=state_dict, but {problem}")
         return checkpoint, config, functools.partial(write_weights_file, weights)
     run = load_named(cfg)
     assert run.checkpoint is not None

@@ -5,6 +5,7 @@ import os
 import pickle
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from backlit.runs.checkpoint import (
     SafeCheckpointIO,
     find_last_checkpoint,
     find_mismatch,
+    find_unusual,
     net_weights,
     read_checkpoint,
 )
@@ -204,19 +206,31 @@ def test_the_first_difference_of_weights_is_named() -> None:
     assert find_mismatch(model, {name: value.double() for name, value in state.items()}) is None
 
 
+@pytest.mark.filterwarnings(
+    "ignore:.*nested tensors is in prototype:UserWarning", "ignore:torch.quantize_per:UserWarning"
+)
 @pytest.mark.parametrize(
-    ("value", "there"),
+    ("make", "there"),
     [
-        (torch.zeros(3, dtype=torch.complex64), "torch.complex64, torch.strided"),
-        (torch.zeros(3, dtype=torch.int64), "torch.int64, torch.strided"),
-        (torch.zeros(3).to_sparse(), "torch.float32, torch.sparse_coo"),
-        (torch.zeros(3, device="meta"), "torch.float32, torch.strided"),
+        (lambda: torch.zeros(3, dtype=torch.complex64), "torch.complex64"),
+        (lambda: torch.zeros(3, dtype=torch.int64), "torch.int64"),
+        (lambda: torch.zeros(3, dtype=torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+        (lambda: torch.zeros(3).to_sparse(), "torch.float32 sparse_coo"),
+        (lambda: torch.zeros(3, device="meta"), "torch.float32 meta"),
+        (lambda: torch.nested.nested_tensor([torch.zeros(3)]), "torch.float32 nested"),
+        (lambda: torch.nn.Parameter(torch.zeros(3)), "torch.float32 parameter"),
+        (lambda: torch.quantize_per_tensor(torch.zeros(3), 0.1, 0, torch.qint8), "torch.qint8"),
     ],
 )
-def test_weights_of_another_kind_are_named(value: torch.Tensor, there: str) -> None:
+def test_weights_of_another_kind_are_named(make: Callable[[], torch.Tensor], there: str) -> None:
     model = BinaryClassifier(hidden_sizes=[3])
-    state = model.state_dict() | {"net.fc1.bias": value}
-    expected = f"net.fc1.bias is torch.float32 in the model, {there}, in the checkpoint"
-    assert find_mismatch(model, state) == expected
+    state = model.state_dict() | {"net.fc1.bias": make()}
+    assert find_mismatch(model, state) == f"net.fc1.bias is torch.float32 in the model, {there} in the checkpoint"
     no_tensor = model.state_dict() | {"net.fc1.bias": [0.0, 0.0, 0.0]}
     assert find_mismatch(model, no_tensor) == "net.fc1.bias is a tensor in the model, and none in the checkpoint"
+    is_exported = not there.endswith(("sparse_coo", "meta", "nested"))
+    assert find_unusual({"a": torch.zeros(1), "b": make()}) == (None if is_exported else f"b is {there}")
+
+
+def test_weights_that_are_no_tensors_are_not_exported() -> None:
+    assert find_unusual({"a": [1.0]}) == "a is a list"

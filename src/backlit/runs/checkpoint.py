@@ -2,7 +2,6 @@
 
 import io
 import logging
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,10 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
+from torch.nn import Parameter
 
 from backlit.runs.files import atomic_write
+from backlit.runs.torch_file import read_torch_file
 
 log = logging.getLogger(__name__)
 
@@ -47,27 +48,10 @@ class Checkpoint:
 def read_checkpoint(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     """Return what a checkpoint holds: plain data.
 
-    It is a zip archive with a CRC-32 of each part, which `torch.load` does not verify.
-
     Raises:
         ValueError: If it is damaged, or no checkpoint.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{path} must be a checkpoint, but is no file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            # torch packs nothing: no part is larger than the file.
-            is_packed = any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist())
-            damaged = "a packed part" if is_packed else archive.testzip()
-        content = None if damaged else torch.load(path, map_location=map_location, weights_only=True)
-    except MemoryError:
-        raise
-    except OSError as error:  # a disk that fails is no damaged file
-        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from None
-    except Exception:  # whatever a file that is no checkpoint makes zipfile and torch raise
-        content, damaged = None, "its end"
-    if damaged:
-        raise ValueError(f"{path} is damaged, or no checkpoint that torch.load(weights_only=True) reads")
+    content = read_torch_file(path, map_location)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise ValueError(f"{path} must be a checkpoint with a state_dict, but is another program's file")
     return content
@@ -116,18 +100,37 @@ def find_mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | Non
         there = state[name]
         if not isinstance(there, Tensor):
             return f"{name} is a tensor in the model, and none in the checkpoint"
+        if _kind(there) != _kind(value):
+            return f"{name} is {_describe(value)} in the model, {_describe(there)} in the checkpoint"
         if there.shape != value.shape:
             return f"{name} has shape {tuple(value.shape)} in the model, {tuple(there.shape)} in the checkpoint"
-        if _kind(there) != _kind(value):
-            return f"{name} is {value.dtype} in the model, {there.dtype}, {there.layout}, in the checkpoint"
     more = next((name for name in state if name not in own), None)
     return f"the checkpoint has {more}, which the model does not have" if more is not None else None
 
 
 def _kind(tensor: Tensor) -> tuple[Any, ...]:
     """Return what weights have in common with those that can be copied into them; floats of any precision can."""
-    kind = "float" if tensor.is_floating_point() else tensor.dtype
-    return kind, tensor.layout, tensor.is_meta
+    is_float = tensor.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    is_parameter = isinstance(tensor, Parameter) or tensor.requires_grad  # which no state of a module is
+    return "float" if is_float else tensor.dtype, tensor.layout, tensor.is_meta, tensor.is_nested, is_parameter
+
+
+def find_unusual(weights: Mapping[str, Any]) -> str | None:
+    """Return the first of a network's weights that is no dense tensor, and what it is; None if all are."""
+    for name, value in weights.items():
+        if not isinstance(value, Tensor):
+            return f"{name} is a {type(value).__name__}"
+        if value.layout is not torch.strided or value.is_nested or value.is_meta:
+            return f"{name} is {_describe(value)}"
+    return None
+
+
+def _describe(tensor: Tensor) -> str:
+    """Return the dtype of a tensor for a message, and what else is unusual about it."""
+    words = [str(tensor.dtype)]
+    words += [] if tensor.layout is torch.strided else [str(tensor.layout).removeprefix("torch.")]
+    marks = {"meta": tensor.is_meta, "nested": tensor.is_nested, "parameter": isinstance(tensor, Parameter)}
+    return " ".join([*words, *(name for name, has in marks.items() if has)])
 
 
 class SafeCheckpointIO(TorchCheckpointIO):
