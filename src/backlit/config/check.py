@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import WeightAveraging
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from backlit.config.filenames import check_filenames
 from backlit.config.machine import cpu_cores
 from backlit.config.owners import key_owners
 from backlit.config.signature import check_signature
@@ -113,6 +114,7 @@ def _check_integers(node: Any, path: str) -> Iterator[str]:
 def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     """Yield what is wrong beyond signatures: what Lightning and torch let pass, and what spans several nodes."""
     yield from check_trainer(plain)
+    yield from check_filenames(plain["callbacks"])
     if plain.get("train") is False and plain.get("test") is False:
         yield "train or test must be true, got false for both"
     if isinstance(plain.get("task_name"), str) and not is_relative_name(plain["task_name"]):
@@ -165,18 +167,14 @@ def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_e
 
     Args:
         trainer: The Trainer's arguments.
-        checkpoint: What the checkpoint holds.
+        checkpoint: What the checkpoint holds; `backlit.runs.resumable.find_malformed` has found nothing.
         is_extension: Whether the run is completed, so that something must be left to train.
     """
-    try:
-        epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
-        limits = (
-            ("max_epochs", "epochs", int(epochs["ready"]), int(epochs["processed"])),
-            ("max_steps", "steps", int(steps), int(steps)),
-        )
-    except (KeyError, TypeError, ValueError):
-        yield "ckpt_path must be a checkpoint that Lightning has written in training, got one without its progress"
-        return
+    epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+    limits = (
+        ("max_epochs", "epochs", epochs["ready"], epochs["processed"]),
+        ("max_steps", "steps", steps, steps),
+    )
     for name, unit, begun, done in limits:
         limit = trainer.get(name)
         if not isinstance(limit, int) or limit < 0:

@@ -31,6 +31,7 @@ from backlit.training.accumulation import PartialAccumulation
 from backlit.training.best_checkpoint import BestCheckpoint
 from backlit.training.initial_weights import InitialWeights
 from backlit.training.last_checkpoint import LastCheckpoint
+from backlit.training.restorable import find_unloadable
 from backlit.training.start_of_training import StartOfTraining
 from backlit.training.trainer import build_trainer
 
@@ -102,8 +103,7 @@ def build_run(
     steps_done, is_extension, logger_runs = None, False, dict[str, str]()
     if checkpoint is not None and config["train"] and checkpoint.is_of(run_dir):
         if problem := find_malformed(checkpoint.content):
-            rule = f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}"
-            raise ConfigError([*problems, f"{rule}, {problem}"])
+            raise ConfigError([*problems, _no_resume(checkpoint, problem)])
         steps_done = checkpoint.content["global_step"]
         earlier = Run.read(run_dir)
         is_extension = earlier is not None and earlier.status == "completed"
@@ -121,6 +121,9 @@ def build_run(
         parts.is_extension = is_extension
         with isolate_rng():
             problems += check_built(config, components.datamodule, components.model, parts.trainer, checkpoint)
+            if not problems and checkpoint is not None and steps_done is not None:
+                problem = find_unloadable(checkpoint.content, parts.trainer, parts.model, parts.datamodule)
+                problems += [_no_resume(checkpoint, problem)] if problem else []
     initial = None
     if config["init_from"] and config["train"] and steps_done is None and components.model is not None:
         find = partial(InitialWeights.find, config["init_from"], components.model)
@@ -139,6 +142,10 @@ def build_run(
         initial.load(parts.model)
         parts.initial = initial
     return parts
+
+
+def _no_resume(checkpoint: Checkpoint, problem: str) -> str:
+    return f"ckpt_path must be a checkpoint to resume from, got {checkpoint.path}, {problem}"
 
 
 def _load_weights(model: LightningModule, trainer: Trainer, checkpoint: Checkpoint) -> None:
