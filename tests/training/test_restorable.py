@@ -39,6 +39,7 @@ def moments(**values: Any) -> Change:
     return lambda content: content["optimizer_states"][0]["state"][0].update(values)
 
 
+_RATES: tuple[Any, ...] = ("0.1", [1], {}, torch.zeros(5), True)
 BATCHES, OPTIMIZER = "epoch_loop.batch_progress", "epoch_loop.automatic_optimization.optim_progress"
 CHANGES: list[tuple[str, Change]] = [
     ("loops.fit_loop.epoch_loop.scheduler_progress", loop("epoch_loop.scheduler_progress", value=True)),
@@ -57,8 +58,9 @@ CHANGES: list[tuple[str, Change]] = [
     ("optimizer_states", lambda content: content.update(optimizer_states=[])),
     ("optimizer_states.0", group(params=[0])),
     ("optimizer_states.0", group(params="x")),
-    *[("optimizer_states.0.param_groups.0.lr", group(lr=lr)) for lr in ("0.1", [1], {}, torch.zeros(5), True)],
+    *[("optimizer_states.0.param_groups.0.lr", group(lr=lr)) for lr in _RATES],
     ("optimizer_states.0.param_groups.0.eps", group(eps=None)),
+    ("optimizer_states.0.state.0", group(amsgrad=True)),
     ("optimizer_states.0.param_groups.0.foreach", group(foreach=torch.zeros(2))),
     ("optimizer_states.0.param_groups.0.betas", group(betas=(0.9,))),
     ("optimizer_states.0.param_groups.0.betas.1", group(betas=(0.9, "x"))),

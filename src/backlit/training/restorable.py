@@ -69,18 +69,26 @@ def _optimizer(content: Mapping[str, Any], model: Classifier) -> Iterator[str]:
             return
         for each in (fresh, loaded := part.state_dict()):
             each.pop("state", None)  # a fresh optimizer has none
-        yield from _differences(fresh, loaded, f"{name}.0")
-    usual = _state_after_a_step(model)
+        if found := [*_differences(fresh, loaded, f"{name}.0")]:
+            yield from found
+            return
+    usual = _state_after_a_step(model, optimizer.param_groups[0])
     for number, (parameter, state) in enumerate(optimizer.state.items()):
         if state and isinstance(parameter, Tensor):
             yield from _differences(_of_shape(usual, parameter), dict(state), f"optimizer_states.0.state.{number}")
 
 
-def _state_after_a_step(model: Classifier) -> dict[str, Any]:
-    """Return what the optimizer keeps of a parameter of shape (2, 3); nothing if that is not found out in one step."""
+def _state_after_a_step(model: Classifier, group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the optimizer keeps of a parameter of shape (2, 3); nothing if that is not found out in one step.
+
+    Args:
+        model: Makes the optimizer.
+        group: The checkpoint's values, on some of which it depends.
+    """
     parameter = Parameter(torch.zeros(2, 3))
     parameter.grad = torch.zeros(2, 3)
     optimizer: Optimizer = model.make_optimizer([parameter])
+    optimizer.param_groups[0].update({key: value for key, value in group.items() if key != "params"})
     with contextlib.suppress(Exception):  # some need more than a gradient
         optimizer.step()
     return dict(optimizer.state[parameter])
