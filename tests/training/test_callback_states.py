@@ -166,7 +166,7 @@ def test_only_files_in_directories_with_checkpoints_of_the_run_are_removed(tmp_p
     [
         ("local://{victim}", False, None),
         ("local://{victim}", True, None),
-        ("local://{victim}", False, "0.9.0"),
+        ("local://{victim}", False, "2.0.0"),
         ("{checkpoints}/../../victim", False, None),
         ("{checkpoints}/more", True, None),
     ],

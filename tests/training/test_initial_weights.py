@@ -88,3 +88,25 @@ def test_a_run_that_began_so_is_resumed_without_them(composed: Compose, points_r
     train(composed(*config, f"ckpt_path={cut}/checkpoints/last.ckpt"), cut)
     after = [weights(directory / "checkpoints" / "last.ckpt") for directory in (whole, cut)]
     assert all(torch.equal(value, after[1][name]) for name, value in after[0].items())
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensors is in prototype:UserWarning")
+def test_weights_of_another_kind_are_not_taken(points_run: Path, composed: Compose, tmp_path: Path) -> None:
+    best = points_run / "checkpoints" / "best.ckpt"
+    there = weights(best)
+    kinds = [
+        torch.nested.nested_tensor([torch.zeros(4), torch.zeros(2)]),
+        there["net.fc1.weight"].to_sparse(),
+        there["net.fc1.weight"].to(torch.float8_e4m3fn),
+        torch.zeros_like(there["net.fc1.weight"], device="meta"),
+    ]
+    for value in kinds:
+        torch.save({"state_dict": there | {"net.fc1.weight": value}}, "other.ckpt")
+        built = build_run(composed(*TINY, "init_from=other.ckpt"), tmp_path)
+        assert built.initial is not None
+        (line,) = built.initial.others.values()
+        assert line.startswith("net.fc1.weight torch.float32: other.ckpt has torch.float")
+    parameters = {name: torch.nn.Parameter(value) for name, value in there.items()}  # another program's file
+    torch.save({"state_dict": parameters}, "other.ckpt")
+    built = build_run(composed(*TINY, "init_from=other.ckpt"), tmp_path)
+    assert torch.equal(built.model.state_dict()["net.fc1.weight"], there["net.fc1.weight"])

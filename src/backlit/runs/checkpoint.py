@@ -100,15 +100,15 @@ def find_mismatch(model: LightningModule, state: Mapping[str, Any]) -> str | Non
         there = state[name]
         if not isinstance(there, Tensor):
             return f"{name} is a tensor in the model, and none in the checkpoint"
-        if _kind(there) != _kind(value):
-            return f"{name} is {_describe(value)} in the model, {_describe(there)} in the checkpoint"
+        if kind(there) != kind(value):
+            return f"{name} is {describe(value)} in the model, {describe(there)} in the checkpoint"
         if there.shape != value.shape:
             return f"{name} has shape {tuple(value.shape)} in the model, {tuple(there.shape)} in the checkpoint"
     more = next((name for name in state if name not in own), None)
     return f"the checkpoint has {more}, which the model does not have" if more is not None else None
 
 
-def _kind(tensor: Tensor) -> tuple[Any, ...]:
+def kind(tensor: Tensor) -> tuple[Any, ...]:
     """Return what weights have in common with those that can be copied into them; floats of any precision can."""
     is_float = tensor.dtype in (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     is_parameter = isinstance(tensor, Parameter) or tensor.requires_grad  # which no state of a module is
@@ -121,11 +121,11 @@ def find_unusual(weights: Mapping[str, Any]) -> str | None:
         if not isinstance(value, Tensor):
             return f"{name} is a {type(value).__name__}"
         if value.layout is not torch.strided or value.is_nested or value.is_meta:
-            return f"{name} is {_describe(value)}"
+            return f"{name} is {describe(value)}"
     return None
 
 
-def _describe(tensor: Tensor) -> str:
+def describe(tensor: Tensor) -> str:
     """Return the dtype of a tensor for a message, and what else is unusual about it."""
     words = [str(tensor.dtype)]
     words += [] if tensor.layout is torch.strided else [str(tensor.layout).removeprefix("torch.")]

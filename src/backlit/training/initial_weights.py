@@ -9,7 +9,7 @@ from lightning import LightningModule
 from torch import Tensor
 from torchmetrics import Metric
 
-from backlit.runs.checkpoint import read_checkpoint
+from backlit.runs.checkpoint import describe, kind, read_checkpoint
 from backlit.runs.find import find_run
 from backlit.text import shell_path
 
@@ -51,11 +51,14 @@ class InitialWeights:
         matching, others = {}, {}
         for name, value in own.items():
             found = there.get(name)
-            if isinstance(found, Tensor) and found.shape == value.shape and found.layout == value.layout:
-                matching[name] = found
+            if not isinstance(found, Tensor):
+                others[name] = f"{name} {tuple(value.shape)}: {file.name} does not have it"
+            elif kind(found.detach()) != kind(value):
+                others[name] = f"{name} {describe(value)}: {file.name} has {describe(found)}"
+            elif found.shape != value.shape:
+                others[name] = f"{name} {tuple(value.shape)}: {file.name} has {tuple(found.shape)}"
             else:
-                shape = f"has {tuple(found.shape)}" if isinstance(found, Tensor) else "does not have it"
-                others[name] = f"{name} {tuple(value.shape)}: {file.name} {shape}"
+                matching[name] = found.detach()
         if not any(value.numel() for value in matching.values()):
             reason = next(iter(others.values()), "the network has no weights")
             raise ValueError(f"init_from must have weights of the network's names and shapes, got {source}: {reason}")
