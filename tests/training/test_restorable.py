@@ -42,6 +42,7 @@ def moments(**values: Any) -> Change:
 _RATES: tuple[Any, ...] = ("0.1", [1], {}, torch.zeros(5), True)
 BATCHES, OPTIMIZER = "epoch_loop.batch_progress", "epoch_loop.automatic_optimization.optim_progress"
 CHANGES: list[tuple[str, Change]] = [
+    ("loops.fit_loop.state_dict", loop("state_dict", value=True)),
     ("loops.fit_loop.epoch_loop.scheduler_progress", loop("epoch_loop.scheduler_progress", value=True)),
     (f"loops.fit_loop.{BATCHES}.total.started", loop(BATCHES, "total", "started", value=[])),
     (f"loops.fit_loop.{BATCHES}.total.started", loop(BATCHES, "total", "started", value=-1)),

@@ -1,6 +1,7 @@
 """Whether the parts of a run can load their states from a checkpoint, by comparison with the states of fresh ones."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -28,21 +29,20 @@ def find_unloadable(
         model: Makes the optimizer.
         datamodule: Has the loader of training.
     """
-    found = [*_loops(content["loops"], trainer, datamodule)]
+    found = _loops(content["loops"], trainer, datamodule)
     if isinstance(model, Classifier) and type(model).configure_optimizers is Classifier.configure_optimizers:
-        found += _optimizer(content, model)
-    return f"of which {found[0]}" if found else None
+        found = itertools.chain(found, _optimizer(content, model))
+    first = next(found, None)  # what follows relies on it
+    return None if first is None else f"of which {first}"
 
 
 def _loops(states: Mapping[str, Any], trainer: Trainer, datamodule: LightningDataModule) -> Iterator[str]:
-    names = ("fit_loop", "validate_loop", "test_loop", "predict_loop")
-    for name in names:
+    for name in ("fit_loop", "validate_loop", "test_loop", "predict_loop"):
         fresh = getattr(trainer, name).state_dict()
         # Lightning itself allows that earlier versions had less.
         there = {key: value for key, value in states.get(name, {}).items() if key in fresh}
         yield from _differences({key: fresh[key] for key in there}, there, f"loops.{name}", is_count=True)
-    own = states["fit_loop"].get("state_dict", {}) if "fit_loop" in states else {}
-    loaders = own.get("combined_loader", [])
+    loaders = states["fit_loop"].get("state_dict", {}).get("combined_loader", [])
     if loaders and isinstance(datamodule, InMemoryDataModule):
         yield from _differences([{"batches": 0}], loaders, "loops.fit_loop.state_dict.combined_loader", is_count=True)
 
@@ -60,18 +60,14 @@ def _optimizer(content: Mapping[str, Any], model: Classifier) -> Iterator[str]:
     for name, part in parts:
         if len(content[name]) != 1:
             yield f"{name} is malformed: it must have 1 entry, got {len(content[name])}"
-            return
         fresh = part.state_dict()
         try:
             part.load_state_dict(content[name][0])
         except Exception as error:  # whatever a class of any package raises for what is not its own
             yield f"{name}.0 is malformed: {type(error).__name__}: {first_line(error)}"
-            return
         for each in (fresh, loaded := part.state_dict()):
             each.pop("state", None)  # a fresh optimizer has none
-        if found := [*_differences(fresh, loaded, f"{name}.0")]:
-            yield from found
-            return
+        yield from _differences(fresh, loaded, f"{name}.0")
     usual = _state_after_a_step(model, optimizer.param_groups[0])
     for number, (parameter, state) in enumerate(optimizer.state.items()):
         if state and isinstance(parameter, Tensor):
