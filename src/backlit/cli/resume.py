@@ -15,7 +15,7 @@ from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
 from backlit.runs.commands import resume_command, split_flags
 from backlit.runs.find import latest_directories
-from backlit.runs.run import RUN_FILES, Run
+from backlit.runs.run import RUN_FILES, Run, flat_config
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import path_override, quote_value, shell_path, shell_word
 
@@ -78,6 +78,10 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
         Invocation.current().lock(source)
         # Another command may have resumed and completed it until now.
         run, recorded = _find_run("resume", str(source), lambda _: True)
+    try:
+        flat_config(source)  # a completed run keeps it while it is trained longer, and the commands to print need it
+    except ValueError as error:
+        raise ConfigError([f"resume={wanted}: {error}; without this file, it is written anew"]) from None
     _check_resumable(run, recorded, given)
     if any((source / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
         # What it began with is in its own checkpoint.
