@@ -9,6 +9,7 @@ from backlit.training.signals import (
     find_interrupt,
     hold_signals,
     interrupting_signal,
+    note_signals,
     raise_system_exit,
     sigterm_ends_in_order,
 )
@@ -67,6 +68,16 @@ def test_held_signals_are_delivered_at_the_end(number: signal.Signals, error: ty
             be_interrupted()
         assert signal.getsignal(number) is before
     assert done
+
+
+def test_signals_are_noted() -> None:
+    with sigterm_ends_in_order(), note_signals() as received:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+    assert received == [signal.SIGINT, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_signal_exits_with_the_code_that_shells_expect() -> None:
