@@ -23,6 +23,7 @@ pytestmark = pytest.mark.process
     ("arguments", "message"),
     [
         (["optimizer.lr=0.1,1,-1"], "job 2 optimizer.lr=-1: optimizer.lr must be > 0 and finite, got -1"),
+        (["optimizer.lr=0.1,1", "data.batch_size=0"], "data.batch_size must be >= 1 or null, got 0"),
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
         (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
         (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),

@@ -141,15 +141,22 @@ def _check_jobs(jobs: list[Job], check: Check, n_jobs: int, gpus_per_job: int | 
         ]
         job_problems: list[list[str]] = [lines for part in checked for lines in part()]
         gpus: list[str] = found_gpus()
-    problems = []
     for job, lines in zip(jobs, job_problems, strict=True):
         job.gpus = requested_gpus(job.config, gpus, n_jobs, gpus_per_job)
-        problems += [f"{job.name}: {line}" for line in [*lines, *gpu_limit_problems(job, gpus, gpus_per_job)]]
+        lines += gpu_limit_problems(job, gpus, gpus_per_job)
+    problems = _describe_problems(jobs, job_problems)
     if gpus_per_job is not None and gpus_per_job > len(gpus):
         problems = [f"hydra.launcher.gpus_per_job must be <= {len(gpus)} (the GPUs here), got {gpus_per_job}"]
     if problems:
         raise ConfigError(problems)
     return gpus
+
+
+def _describe_problems(jobs: list[Job], job_problems: list[list[str]]) -> list[str]:
+    """Return a line per problem that all jobs have, then one per problem and job."""
+    shared = [line for line in job_problems[0] if len(jobs) > 1 and all(line in lines for lines in job_problems)]
+    own = zip(jobs, job_problems, strict=True)
+    return shared + [f"{job.name}: {line}" for job, lines in own for line in lines if line not in shared]
 
 
 def _job_problems(check: Check, jobs: list[Job]) -> list[list[str]]:
