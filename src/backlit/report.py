@@ -12,7 +12,7 @@ from backlit.sweeps.entries import find_runs, sweep_entries
 from backlit.sweeps.side_by_side import compare_runs
 from backlit.sweeps.summary import summarize_entries
 from backlit.text import printable, shell_path
-from backlit.training.signals import sigterm_ends_in_order
+from backlit.training.signals import note_signals, sigterm_ends_in_order
 
 
 def report(paths: Sequence[Path], output: Path | None = None) -> None:
@@ -55,11 +55,13 @@ def _is_sweep(directory: Path) -> bool:
 
 def main() -> None:
     """Run ``backlit-report``."""
-    with dropping_streams(), sigterm_ends_in_order():
+    with dropping_streams(), sigterm_ends_in_order(), note_signals() as signals:
         try:
             _main()
-        except KeyboardInterrupt:
-            sys.exit(130)
+        except (KeyboardInterrupt, Exception):
+            if not signals:
+                raise
+            sys.exit(128 + signals[0])
 
 
 def _main() -> None:

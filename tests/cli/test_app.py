@@ -1,8 +1,11 @@
 """How a command ends, and how often it builds and reads what a run is made of."""
 
+import contextlib
 import logging
 import os
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,49 @@ def test_a_command_leaves_the_process_as_it_found_it(more: list[str], code: int,
     before = dict(os.environ), list(sys.argv), logging.raiseExceptions
     assert call_command("backlit-train", *QUICK, *more).returncode == code
     assert (dict(os.environ), list(sys.argv), logging.raiseExceptions) == before
+
+
+def lose_ctrl_c(*arguments: object) -> None:
+    """Fail as numpy does when it is interrupted while it is imported."""
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    raise ImportError("cannot load module more than once per process")
+
+
+def ignore_ctrl_c(*arguments: object) -> None:
+    """Go on in spite of Ctrl-C, as who imports numpy if it can be imported."""
+    with pytest.raises(ImportError):
+        lose_ctrl_c()
+
+
+@pytest.mark.parametrize(
+    ("step", "act"),
+    [
+        ("backlit.cli.app.read_arguments", lose_ctrl_c),
+        ("backlit.cli.reserve._build", lose_ctrl_c),
+        ("backlit.training.build.prepare_data", ignore_ctrl_c),
+        ("backlit.training.train.run", lose_ctrl_c),
+    ],
+)
+def test_ctrl_c_ends_a_command_even_if_a_library_loses_it(
+    step: str, act: Callable[..., None], call_command: CallCommand, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(step, act)
+    ended = call_command("backlit-train", *QUICK)
+    assert (ended.returncode, ended.stderr) == (130, "")
+    assert not list(tmp_path.glob("outputs/**/run.json"))
+
+
+def test_a_sweep_that_cannot_be_summarized_after_ctrl_c_names_the_command(
+    call_command: CallCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backlit.sweeps.launch.prepare_attempt", lose_ctrl_c)
+    monkeypatch.setattr("backlit.sweeps.summary.summarize_sweep", lose_ctrl_c)
+    ended = call_command("backlit-train", "-m", *QUICK, "hydra.sweep.dir=sweep")
+    assert (ended.returncode, ended.stderr) == (
+        130,
+        "interrupted; to summarize the sweep: backlit-report sweep\n",
+    )
 
 
 COUNTED = """

@@ -66,3 +66,16 @@ def test_curves_that_cannot_be_read_are_not_overwritten(points_run: Path) -> Non
     (points_run / "metrics.csv").write_text("step,epoch,val/loss\n10,0,abc\n")
     assert rejected("resume=latest", "trainer.max_epochs=3").startswith("resume: ")
     assert "abc" in (points_run / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize("status", ["completed", "interrupted"])
+def test_a_config_that_is_none_is_rejected_before_anything_is_trained(status: str, points_run: Path) -> None:
+    change_record(points_run, status=status)
+    config = points_run / ".hydra" / "config.yaml"
+    config.write_text("precious\n")
+    for more in ([], ["trainer.max_epochs=3"], ["trainer.max_epochs=3", "hydra.run.dir=elsewhere"]):
+        message = rejected(f"resume={points_run}", *more)
+        assert message.startswith(f"resume={points_run}: {config} must be a run's config, got something else; without")
+    assert config.read_text() == "precious\n"
+    config.unlink()
+    assert plan_command([f"resume={points_run}", "trainer.max_epochs=3"]).run == points_run

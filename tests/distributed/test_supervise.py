@@ -5,12 +5,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from omegaconf import DictConfig
 
+from backlit.distributed.supervise import _watch
 from backlit.runs.checkpoint import read_checkpoint
 from backlit.runs.files import new_directory
 from backlit.runs.run import read_rows
@@ -202,3 +205,19 @@ def test_a_process_without_a_sample_takes_part_after_a_resume(run_command: RunCo
     assert done.returncode == 0, done.stdout + done.stderr
     of_epoch = [row for row in read_rows(tmp_path / "second" / "metrics.csv") if "train/acc" in row]
     assert [row["step"] for row in of_epoch] == [5]
+
+
+@pytest.mark.parametrize(("ending", "code", "status"), [("130", 130, "interrupted"), ("3", 1, "failed")])
+def test_a_run_whose_other_process_ctrl_c_has_ended_is_interrupted(
+    ending: str, code: int, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr("os._exit", codes.append)
+    other = subprocess.Popen(["sh", "-c", f"exit {ending}"])
+    other.wait()
+    _watch(tmp_path, threading.Event(), [other], 0)
+    for thread in threading.enumerate():
+        if thread.name == "watch-ranks":
+            thread.join()
+    assert codes == [code]
+    assert read_record(tmp_path)["status"] == status

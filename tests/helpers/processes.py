@@ -6,6 +6,7 @@ tested as it is typed, by the fixture `run_script`.
 
 import atexit
 import contextlib
+import faulthandler
 import importlib
 import multiprocessing
 import os
@@ -59,10 +60,18 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
     def wait(self, timeout: float = 120) -> int:
-        """Wait for the end and return the exit code."""
+        """Wait for the end and return the exit code.
+
+        Raises:
+            AssertionError: If it does not end; where it and the processes that it has started stand is on its stderr.
+        """
         self._process.join(timeout)
         if self.returncode is None:
-            raise subprocess.TimeoutExpired(self.command, timeout, self.output())
+            for pid in processes_started_by(self.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGABRT)  # faulthandler writes the stack
+            self._process.join(10)
+            raise AssertionError(f"not ended in {timeout} s:\n{self.output()}\n{self._files[1].read_text()}")
         return self.returncode
 
     def wait_for(self, text: str, timeout: float = 60) -> None:
@@ -108,6 +117,12 @@ def processes_of_session(session: int) -> list[int]:
     return [int(pid) for pid, state, sid in _list_processes("sid") if int(sid) == session and state[0] != "Z"]
 
 
+def processes_started_by(pid: int) -> list[int]:
+    """Return the processes that a process has started, and they in turn, the last ones first, and itself."""
+    children = [int(child) for child, _, parent in _list_processes("ppid") if int(parent) == pid]
+    return [*(found for child in children for found in processes_started_by(child)), pid]
+
+
 def _list_processes(column: str) -> list[list[str]]:
     command = ["ps", "-wweo", f"pid=,stat=,{column}="]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
@@ -151,7 +166,8 @@ def _work(command: list[str], directory: str, environment: dict[str, str], files
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.chdir(directory)
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(environment, PYTHONFAULTHANDLER="1")
+    faulthandler.enable(2)
     sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
     sys.argv = [str(Path(sys.executable).parent / command[0]), *command[1:]]
     try:

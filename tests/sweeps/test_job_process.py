@@ -1,4 +1,4 @@
-"""Jobs that start as commands, where processes cannot be forked; forked jobs are tested as real sweeps."""
+"""Jobs that start as commands, where processes cannot be forked; forked jobs that run are tested as real sweeps."""
 
 import os
 import signal
@@ -69,6 +69,15 @@ def test_a_signal_reaches_all_processes_of_a_command(monkeypatch: pytest.MonkeyP
     assert process.end() == (False, "killed by SIGTERM")
     for pid in map(int, log.read_text().split()):
         wait_until(lambda pid=pid: not is_running(pid))  # type: ignore[misc]
+
+
+def test_a_job_that_has_not_begun_is_killed_by_any_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Such a process is not a session yet, which a signal could be sent to.
+    monkeypatch.setattr("backlit.sweeps.job_process.run_forked_job", lambda *arguments: signal.pause())
+    unused: Any = None
+    process = JobProcess(make_job(), [], 1, unused, unused)
+    process.send_signal(signal.SIGINT)
+    assert process.end() == (False, "killed by SIGKILL (if nobody sent it, by the system, out of memory)")
 
 
 def is_running(pid: int) -> bool:

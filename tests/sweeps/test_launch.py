@@ -1,6 +1,8 @@
 """Errors of a sweep are reported before anything starts: the command runs in this process, its checks in children."""
 
 import json
+import multiprocessing
+import signal
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.process
     ("arguments", "message"),
     [
         (["optimizer.lr=0.1,1,-1"], "job 2 optimizer.lr=-1: optimizer.lr must be > 0 and finite, got -1"),
+        (["optimizer.lr=0.1,1", "data.batch_size=0"], "data.batch_size must be >= 1 or null, got 0"),
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
         (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
         (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
@@ -60,6 +63,29 @@ def test_a_bad_sweep_starts_nothing(
     assert " starts" not in ended.stdout
     assert not [path for path in tmp_path.glob("outputs/**/*") if path.is_file()]
     assert not list(tmp_path.glob("outputs/*/sweeps/*"))
+
+
+@pytest.mark.parametrize(
+    ("step", "number", "code"),
+    [
+        ("_import_for_jobs", signal.SIGTERM, 143),  # while a child composes the jobs
+        ("requested_gpus", signal.SIGINT, 130),  # while children check them
+        ("prepare_attempt", signal.SIGTERM, 143),  # while a job starts
+    ],
+)
+def test_a_sweep_that_is_interrupted_when_it_starts_leaves_no_process_and_can_be_started_again(
+    step: str, number: signal.Signals, code: int, call_command: CallCommand
+) -> None:
+    command = ["-m", *QUICK, "optimizer.lr=0.1,0.2", "hydra.sweep.dir=sweep"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"backlit.sweeps.launch.{step}", lambda *arguments: signal.raise_signal(number))
+        ended = call_command("backlit-train", *command)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert multiprocessing.active_children() == []
+    again = ["-m", "resume=sweep"] if Path("sweep").exists() else command
+    ended = call_command("backlit-train", *again, "optimizer.lr=-1")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "optimizer.lr must be > 0 and finite, got -1" in ended.stderr
 
 
 def test_a_rejected_resume_changes_nothing(call_command: CallCommand, tmp_path: Path) -> None:

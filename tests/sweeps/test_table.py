@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from backlit.sweeps.table import MAX_CONSOLE_ROWS, print_table, write_tables
 from tests.helpers.sweeps import read_table
@@ -26,3 +27,17 @@ def test_markdown_escapes_bars_and_ends_with_the_notes(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.md").read_text() == (
         "| job | key |\n| --- | --- |\n| 0 | a\\|b |\n\n```\nrepeat    backlit-train\n```\n"
     )
+
+
+@pytest.mark.parametrize(("width", "shown"), [(200, ["optimizer.lr", "model.hidden_sizes"]), (60, ["optimizer.lr"])])
+def test_settings_that_do_not_fit_are_named_below_the_table(
+    width: int, shown: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("backlit.sweeps.table.get_console", lambda: Console(width=width, force_terminal=True))
+    columns = ["job", "optimizer.lr", "model.hidden_sizes", "status", "best val/loss", "directory"]
+    print_table("a sweep", columns, [["a long name of a job", "0.1", "[4,4]", "completed", "0.12", "outputs/a"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= width
+    assert lines[1].split() == ["job", *shown, "status", "best", "val/loss"]
+    left_out = "  too wide for this terminal, in the file: model.hidden_sizes"
+    assert (lines[-1] == left_out) == (len(shown) == 1)

@@ -5,7 +5,14 @@ import signal
 import pytest
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from backlit.training.signals import find_interrupt, interrupting_signal, raise_system_exit, sigterm_ends_in_order
+from backlit.training.signals import (
+    find_interrupt,
+    hold_signals,
+    interrupting_signal,
+    note_signals,
+    raise_system_exit,
+    sigterm_ends_in_order,
+)
 
 
 def lightnings_exit() -> SystemExit:
@@ -43,6 +50,34 @@ def test_sigterm_ends_in_order_only_within_the_context() -> None:
         assert ended.value.code == 143
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # as Lightning does
     assert {number: signal.getsignal(number) for number in before} == before
+
+
+@pytest.mark.parametrize(("number", "error"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_held_signals_are_delivered_at_the_end(number: signal.Signals, error: type[BaseException]) -> None:
+    done = False
+
+    def be_interrupted() -> None:
+        nonlocal done
+        with hold_signals():
+            signal.raise_signal(number)
+            done = True
+
+    with sigterm_ends_in_order():
+        before = signal.getsignal(number)
+        with pytest.raises(error):
+            be_interrupted()
+        assert signal.getsignal(number) is before
+    assert done
+
+
+def test_signals_are_noted() -> None:
+    with sigterm_ends_in_order(), note_signals() as received:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
+    assert received == [signal.SIGINT, signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_signal_exits_with_the_code_that_shells_expect() -> None:

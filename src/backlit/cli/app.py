@@ -35,7 +35,7 @@ from backlit.streams import dropping_streams
 from backlit.text import shell_path
 from backlit.training.lightning_internals import share_config_store
 from backlit.training.restore_process import leave_hydra_as_found, leave_process_as_found
-from backlit.training.signals import find_interrupt, sigterm_ends_in_order
+from backlit.training.signals import note_signals, sigterm_ends_in_order
 
 Task = Callable[[DictConfig], Any]
 Check = Callable[[DictConfig], list[str]]
@@ -100,7 +100,7 @@ def call_command(
                 raise ConfigError(invocation.error.problems) from None
             if invocation.error is not None:
                 raise invocation.error from None
-            if find_interrupt(end) == 128 + signal.SIGINT:
+            if invocation.interrupt_code(end) == 128 + signal.SIGINT:
                 raise KeyboardInterrupt from None
             raise
         except (HydraException, OmegaConfBaseException, YAMLError, ValueError, RuntimeError) as error:
@@ -130,6 +130,7 @@ def _prepared_process(invocation: Invocation) -> Iterator[None]:
     with (
         dropping_streams(),
         sigterm_ends_in_order(),
+        note_signals() as invocation.signals,
         leave_process_as_found(),
         share_config_store(),
         invocation.as_current(),
@@ -198,7 +199,7 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
     Raises:
         Exception: The same one, if it is a fault of the program.
     """
-    if (code := find_interrupt(error)) is not None:
+    if (code := invocation.interrupt_code(error)) is not None:
         return code
     if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError):
         is_recorded = config_name != "train" or invocation.plan.is_recorded
@@ -220,6 +221,8 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:
     """Run the task in the process that Hydra has prepared for it, or in a job of a sweep."""
+    if (code := invocation.interrupt_code()) is not None:
+        sys.exit(code)  # whatever has caught what the signal has raised
     invocation.has_started = True
     # The imports left a million objects that never die; the collector need not look at them again (0.2 s). Those of
     # whoever has called this from Python may die.
@@ -229,6 +232,8 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
     try:
         return task(cfg)
     except Exception as error:
+        if (code := invocation.interrupt_code(error)) is not None:
+            sys.exit(code)  # Hydra would print the error
         is_reported = isinstance(error, ConfigError | FloatingPointError | RerunDiffersError | RankError)
         if not (invocation.is_called or is_reported or is_disk_error(error)):
             raise
@@ -262,11 +267,13 @@ def _close(invocation: Invocation, *, is_rejected: bool) -> int:
     """Undo a command that has started nothing, or summarize a sweep; return the exit code that this comes to."""
     try:
         return 0 if _undo_or_summarize(invocation, is_rejected=is_rejected) else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Exception) as error:
+        if (code := invocation.interrupt_code(error)) is None:
+            raise
         if invocation.sweep_dir is not None:
             command = f"backlit-report {shell_path(invocation.sweep_dir)}"
             print(f"interrupted; to summarize the sweep: {command}", file=sys.stderr)
-        return 130
+        return code
     finally:
         invocation.unlock()
 

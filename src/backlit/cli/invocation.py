@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from backlit.cli.plan import Plan
 from backlit.runs.files import lock_directory
+from backlit.training.signals import find_interrupt
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -38,6 +39,7 @@ class Invocation:
         has_started: Whether the task has begun.
         is_called: Whether Python code has called the command; its errors are raised, not printed.
         error: The error of a command that was called, on its way through Hydra, which would make a warning of it.
+        signals: Those that have come: Ctrl-C and SIGTERM.
     """
 
     plan: Plan = field(default_factory=lambda: Plan([]))
@@ -50,6 +52,7 @@ class Invocation:
     has_started: bool = False
     is_called: bool = False
     error: Exception | None = None
+    signals: list[int] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a job needs that another launcher starts elsewhere: neither locks nor what is to be undone."""
@@ -68,6 +71,10 @@ class Invocation:
             yield
         finally:
             _CURRENT.reset(token)
+
+    def interrupt_code(self, error: BaseException | None = None) -> int | None:
+        """Return the exit code of the signal that has come, or that is behind an error; None if there is none."""
+        return 128 + self.signals[0] if self.signals else find_interrupt(error)
 
     def lock(self, directory: Path) -> None:
         """Let no other command run what is in a directory until this command ends.

@@ -36,7 +36,6 @@ from backlit.runs.run import clear_run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import JOB_DIRECTORY
 from backlit.text import path_override, quote_value, shell_word
-from backlit.training.signals import find_interrupt
 
 if TYPE_CHECKING:
     from backlit.training.build import RunParts
@@ -64,7 +63,7 @@ def _exit_on_error(*, prints: bool = True) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if (code := find_interrupt(error)) is not None:
+        if (code := invocation.interrupt_code(error)) is not None:
             sys.exit(code)
         invocation.error = ConfigError([describe_write_error(error)]) if isinstance(error, OSError) else error
         if not isinstance(invocation.error, ConfigError | RankError):

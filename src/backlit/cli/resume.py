@@ -78,6 +78,10 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
         Invocation.current().lock(source)
         # Another command may have resumed and completed it until now.
         run, recorded = _find_run("resume", str(source), lambda _: True)
+    try:
+        flat_config(source)  # a completed run keeps it while it is trained longer, and the commands to print need it
+    except ValueError as error:
+        raise ConfigError([f"resume={wanted}: {error}; without this file, it is written anew"]) from None
     _check_resumable(run, recorded, given)
     if any((source / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
         # What it began with is in its own checkpoint.

@@ -15,7 +15,7 @@ from backlit.distributed.environment import LIGHTNING_VARIABLES, is_lightning_ch
 from backlit.errors import RankError
 from backlit.runs.record import finish_record
 from backlit.runs.run import Run
-from backlit.text import first_sentence
+from backlit.text import first_sentence, shell_path
 
 log = logging.getLogger(__name__)
 
@@ -129,11 +129,16 @@ def _watch(run_dir: Path, is_over: threading.Event, processes: Processes, grace_
                 return
         if is_over.wait(grace_s):  # as a rule this process notices by itself
             return
-        problem = f"RankError: {_find_ended(processes, run_dir)}"
-        log.error("failed: %s", problem)
-        finish_record(run_dir, "failed", problem, [])
+        if any(process.poll() in (-signal.SIGINT, 128 + signal.SIGINT) for process in processes):
+            # A terminal sends Ctrl-C to this process, too, but torch waits for the others where Python cannot take it.
+            code, status, problem = 128 + signal.SIGINT, "interrupted", "SIGINT"
+            log.warning("interrupted; the run directory is %s", shell_path(run_dir))
+        else:
+            code, status, problem = 1, "failed", f"RankError: {_find_ended(processes, run_dir)}"
+            log.error("failed: %s", problem)
+        finish_record(run_dir, status, problem, [])
         _wait_or_kill(processes, 0)
-        os._exit(1)
+        os._exit(code)
 
     threading.Thread(target=watch, daemon=True, name="watch-ranks").start()
 

@@ -1,28 +1,48 @@
-"""Forked processes that send back a result."""
+"""Forked processes that send back a result, none of which outlives the process that has forked it."""
 
+import contextlib
 import multiprocessing
+import os
 import pickle
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+from backlit.training.signals import hold_signals
+
 # On other systems fork is missing, or unsafe with the system's libraries.
 CAN_FORK = sys.platform == "linux"
+# Time between two checks of whether a parent, or a child, still runs.
+POLL_S = 0.1
 
 
-def fork(work: Callable[[], tuple[bool, Any]], sender: Connection) -> Any:
-    """Return a forked process that calls `work` and sends its result.
+def fork(work: Callable[[], tuple[bool, Any]], receiver: Connection, sender: Connection) -> Any:
+    """Return a forked process that calls `work` and sends its result; Ctrl-C ends it without a traceback.
 
     A value that cannot be pickled is sent as its `repr`.
+
+    Args:
+        work: Returns whether it has succeeded, and a value.
+        receiver: The end of the pipe that the parent keeps. The process closes its copy: without a reader it would
+            otherwise wait forever for its own pipe to be read.
+        sender: The end of the pipe that the process keeps; it is closed here.
     """
 
     def work_and_send() -> None:
-        completed, value = work()
+        receiver.close()
         try:
-            sender.send((completed, value))
-        except (pickle.PicklingError, AttributeError, TypeError):
-            sender.send((completed, repr(value)))
+            completed, value = work()
+            with contextlib.suppress(BrokenPipeError):  # the parent is gone
+                try:
+                    sender.send((completed, value))
+                except (pickle.PicklingError, AttributeError, TypeError):
+                    sender.send((completed, repr(value)))
+        except KeyboardInterrupt:
+            sys.exit(128 + signal.SIGINT)
 
     sys.stdout.flush()
     sys.stderr.flush()
@@ -32,16 +52,40 @@ def fork(work: Callable[[], tuple[bool, Any]], sender: Connection) -> Any:
     return process
 
 
-def run_in_child(function: Callable[[], Any]) -> Callable[[], Any]:
-    """Start `function` in a forked process; return a function that waits for its result and returns it.
+def when_parent_ends(parent: int, end: Callable[[], object]) -> None:
+    """Call `end`, in a thread, as soon as this process's parent is gone.
 
-    The returned function raises the exception of `function`, or RuntimeError if the process has died. If processes
-    cannot be forked, it is `function` itself.
+    Args:
+        parent: The parent's process id, as the parent has found it: here it may be gone already.
+        end: Ends this process.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        end()
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def run_in_child(function: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+    """Run `function` in a forked process, which is killed at the end of this context if it still runs.
+
+    Yields:
+        A function that waits for the result and returns it. It raises the exception of `function`, or RuntimeError if
+        the process has died. If processes cannot be forked, it is `function` itself.
     """
     if not CAN_FORK:
-        return function
+        yield function
+        return
+    parent = os.getpid()
 
     def work() -> tuple[bool, Any]:
+        # A terminal sends Ctrl-C to this process, too; the parent ends it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        when_parent_ends(parent, lambda: os._exit(1))
         try:
             return True, function()
         except Exception as error:
@@ -52,17 +96,29 @@ def run_in_child(function: Callable[[], Any]) -> Callable[[], Any]:
             return False, error
 
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = fork(work, sender)
+    process: Any = None
 
     def result() -> Any:
+        # What the process has forked itself may keep the pipe open when it has died.
+        while not receiver.poll(POLL_S) and process.is_alive():
+            pass
         try:
+            if not receiver.poll():
+                raise EOFError
             succeeded, value = receiver.recv()
-        except EOFError:
+        except (EOFError, OSError):  # OSError: it was killed while it was sending
             process.join()
             raise RuntimeError(f"the process that checks the jobs ended with exit code {process.exitcode}") from None
-        process.join()
         if not succeeded:
             raise value
         return value
 
-    return result
+    try:
+        with hold_signals():
+            process = fork(work, receiver, sender)
+        yield result
+    finally:
+        if process is not None:
+            process.kill()
+            process.join()
+        receiver.close()

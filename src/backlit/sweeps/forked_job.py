@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,11 @@ from omegaconf import DictConfig
 
 from backlit.runs.files import describe_write_error, find_disk_error
 from backlit.streams import open_dropping_stream
+from backlit.sweeps.fork import when_parent_ends
 from backlit.sweeps.job import Job
 
 # Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
 JOB_GRACE_S = 15
-# Time between two checks of whether the parent still runs.
-PARENT_POLL_S = 0.1
 
 
 def run_forked_job(
@@ -95,10 +93,10 @@ def _log_once() -> None:
 
 def _leave_parent(log_file: Path, parent: int) -> None:
     """Give a forked process its own session, signals and output; end it when its parent ends."""
-    os.setsid()
-    threading.Thread(target=_end_with, args=[parent], daemon=True).start()
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()  # from here on the parent's signals come, see `JobProcess.send_signal`
+    when_parent_ends(parent, _end_session)
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
@@ -107,10 +105,8 @@ def _leave_parent(log_file: Path, parent: int) -> None:
     rich.reconfigure()  # no longer a terminal
 
 
-def _end_with(parent: int) -> None:
-    """Wait until this process's parent is gone; then end all processes of the session, as the parent would have."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_POLL_S)
+def _end_session() -> None:
+    """End all processes of this session, as the parent would have."""
     os.killpg(0, signal.SIGTERM)
     time.sleep(JOB_GRACE_S)
     os.killpg(0, signal.SIGKILL)

@@ -4,7 +4,6 @@ A job is forked from a process that has imported everything and computed nothing
 forked safely, the job starts as the command that a user would type.
 """
 
-import contextlib
 import functools
 import multiprocessing
 import os
@@ -49,7 +48,7 @@ class JobProcess:
             work = functools.partial(
                 run_forked_job, job, os.getpid(), arguments, environment, threads, hydra_context, task_function
             )
-            self._process: Any = fork(work, sender)
+            self._process: Any = fork(work, self._connection, sender)
         else:
             sender.close()  # such a process sends nothing
             self._process = _start_command(job, arguments, environment)
@@ -64,7 +63,7 @@ class JobProcess:
         if not self._connection.closed and self._connection.poll():
             try:
                 self._sent = self._connection.recv()
-            except EOFError:
+            except (EOFError, OSError):  # OSError: it was killed while it was sending
                 self._connection.close()
         return self._exit_code() is not None
 
@@ -75,9 +74,11 @@ class JobProcess:
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send a signal to all processes of the job."""
-        with contextlib.suppress(ProcessLookupError):
+        """Send a signal to all processes of the job; a job that has not yet left this process's session is killed."""
+        try:
             os.killpg(self._process.pid, number) if hasattr(os, "killpg") else self._process.terminate()
+        except ProcessLookupError:
+            self._process.kill()  # nothing has begun in it; nothing happens if it has ended
 
     def end(self) -> tuple[bool, Any]:
         """Kill its remaining processes; return whether the job completed, and its value or the error."""

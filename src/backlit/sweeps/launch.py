@@ -1,5 +1,6 @@
 """A sweep from its lists of overrides to its results: all jobs are composed and checked, then they run."""
 
+import contextlib
 import functools
 import gc
 import importlib
@@ -84,10 +85,11 @@ def launch(
     if first_number == 0:
         log.info("%d jobs, checked first: %s", len(job_overrides), shell_path(sweep_dir))
     # On another core, while this process imports.
-    composed = run_in_child(lambda: compose_jobs(config, hydra_context, job_overrides, first_number, sweep_dir))
-    if check is not None:
-        _import_for_jobs()
-    composed_jobs: list[Job] = composed()
+    compose = functools.partial(compose_jobs, config, hydra_context, job_overrides, first_number, sweep_dir)
+    with run_in_child(compose) as composed:
+        if check is not None:
+            _import_for_jobs()
+        composed_jobs: list[Job] = composed()
     jobs = _without_repetitions(composed_jobs)
     gpus = [] if check is None else _check_jobs(jobs, check, n_jobs, gpus_per_job)
     record_jobs(jobs, sweep_dir)
@@ -130,21 +132,31 @@ def _check_jobs(jobs: list[Job], check: Check, n_jobs: int, gpus_per_job: int | 
     Raises:
         ConfigError: If a job is invalid; it lists all problems of all jobs.
     """
-    found_gpus = run_in_child(available_gpus)
     share = math.ceil(len(jobs) / cpu_threads())
     parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
-    checked = [run_in_child(functools.partial(_job_problems, check, part)) for part in parts]
-    job_problems: list[list[str]] = [lines for part in checked for lines in part()]
-    gpus: list[str] = found_gpus()
-    problems = []
+    with contextlib.ExitStack() as children:
+        found_gpus = children.enter_context(run_in_child(available_gpus))
+        checked = [
+            children.enter_context(run_in_child(functools.partial(_job_problems, check, part))) for part in parts
+        ]
+        job_problems: list[list[str]] = [lines for part in checked for lines in part()]
+        gpus: list[str] = found_gpus()
     for job, lines in zip(jobs, job_problems, strict=True):
         job.gpus = requested_gpus(job.config, gpus, n_jobs, gpus_per_job)
-        problems += [f"{job.name}: {line}" for line in [*lines, *gpu_limit_problems(job, gpus, gpus_per_job)]]
+        lines += gpu_limit_problems(job, gpus, gpus_per_job)
+    problems = _describe_problems(jobs, job_problems)
     if gpus_per_job is not None and gpus_per_job > len(gpus):
         problems = [f"hydra.launcher.gpus_per_job must be <= {len(gpus)} (the GPUs here), got {gpus_per_job}"]
     if problems:
         raise ConfigError(problems)
     return gpus
+
+
+def _describe_problems(jobs: list[Job], job_problems: list[list[str]]) -> list[str]:
+    """Return a line per problem that all jobs have, then one per problem and job."""
+    shared = [line for line in job_problems[0] if len(jobs) > 1 and all(line in lines for lines in job_problems)]
+    own = zip(jobs, job_problems, strict=True)
+    return shared + [f"{job.name}: {line}" for job, lines in own for line in lines if line not in shared]
 
 
 def _job_problems(check: Check, jobs: list[Job]) -> list[list[str]]:

@@ -16,7 +16,7 @@ from backlit.sweeps.job import Job
 from backlit.sweeps.job_process import JobProcess
 from backlit.sweeps.job_results import completed_result, failed_result, record_end
 from backlit.sweeps.screen import Screen
-from backlit.training.signals import sigterm_ends_in_order
+from backlit.training.signals import hold_signals, sigterm_ends_in_order
 
 # How long the launcher waits for events of its jobs before it polls them and redraws the screen.
 POLL_S = 0.2
@@ -48,7 +48,8 @@ def run_jobs(
                     job = queue.popleft()
                     job.visible_gpus, free_gpus = free_gpus[: job.gpus], free_gpus[job.gpus :]
                     try:
-                        running.append(start(job))
+                        with hold_signals():
+                            running.append(start(job))
                     except OSError as error:
                         free_gpus += job.visible_gpus
                         results[job.number] = failed_result(job, str(error))
@@ -81,12 +82,13 @@ def _finish(process: JobProcess) -> tuple[JobReturn, Run | None, str | None]:
 
 def _stop(running: list[JobProcess], number: signal.Signals) -> None:
     """Send all jobs a signal, kill those that do not end in time, and record that they were interrupted."""
-    for process in running:
-        process.send_signal(number)
-    deadline = time.monotonic() + JOB_GRACE_S
-    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
+    with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a second signal ends the wait
+        for process in running:
+            process.send_signal(number)
+        deadline = time.monotonic() + JOB_GRACE_S
         while not all(process.has_ended() for process in running) and time.monotonic() < deadline:
             wait([handle for process in running for handle in process.handles()], timeout=POLL_S)
-    for process in running:
-        process.end()
-        record_end(process.job, "interrupted", number.name)
+    with hold_signals():  # a job that still ran would be waited for when this process exits
+        for process in running:
+            process.end()
+            record_end(process.job, "interrupted", number.name)

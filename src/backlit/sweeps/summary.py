@@ -6,7 +6,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import get_console
 
@@ -17,6 +17,9 @@ from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
 from backlit.sweeps.table import print_table, tabulate, write_tables
 from backlit.text import printable, shell_path
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def summarize_sweep(sweep_dir: Path) -> bool:
@@ -114,9 +117,13 @@ def _write_picture(path: Path, entries: Sequence[Entry]) -> None:
     measured = [(entry.run, entry.best, entry.settings) for entry in entries if entry.run and entry.best]
     if not measured:
         return
-    from backlit.plots.sweep import draw_sweep
-
     metric = measured[0][0].metric
     comparable = [(settings, best[0]) for run, best, settings in measured if run.metric == metric]
     settings, values = [pair[0] for pair in comparable], [pair[1] for pair in comparable]
-    write_picture(path, lambda: draw_sweep(settings, values, metric=f"best {metric[0]}", averaged=SEED_KEYS))
+
+    def draw() -> "Figure":
+        from backlit.plots.sweep import draw_sweep
+
+        return draw_sweep(settings, values, metric=f"best {metric[0]}", averaged=SEED_KEYS)
+
+    write_picture(path, draw)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich import box, get_console
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from backlit.text import printable, shell_path, shorten_numbers
 
 # Rows on the console; the files contain all.
 MAX_CONSOLE_ROWS = 50
+_FILE_ONLY = ("directory", "error")
 
 
 def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[str]]]:
@@ -47,21 +49,41 @@ def tabulate(entries: Sequence[Entry], kind: str) -> tuple[list[str], list[list[
 
 
 def print_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table without the columns that are too wide for a terminal; the files contain them."""
-    title, columns = printable(title), [printable(name) for name in columns]
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    shown = [index for index, name in enumerate(columns) if name not in ("directory", "error")]
-    for index in shown:
-        table.add_column(columns[index], justify="left" if index == 0 else "right", overflow="fold")
-    for row in rows[:MAX_CONSOLE_ROWS]:
-        table.add_row(*(shorten_numbers(printable(row[index])) for index in shown))
-    text = io.StringIO()
+    """Print a table without directories, errors, and the last settings that do not fit; the files contain them."""
     # A file or a pipe has no width.
     width = get_console().width if get_console().is_terminal else 1000
+    cells = [[printable(name) for name in columns]]
+    cells += [[shorten_numbers(printable(cell)) for cell in row] for row in rows[:MAX_CONSOLE_ROWS]]
+    shown = _fitting_columns(columns, cells, width)
+    table = Table(title=printable(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    for index in shown:
+        table.add_column(cells[0][index], justify="left" if index == 0 else "right", overflow="fold")
+    for row in cells[1:]:
+        table.add_row(*(row[index] for index in shown))
+    text = io.StringIO()
     Console(file=text, width=width, markup=False, emoji=False, highlight=False).print(table)
     print("\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip()))
     if len(rows) > MAX_CONSOLE_ROWS:
         print(f"  and {len(rows) - MAX_CONSOLE_ROWS} more, in the file")
+    if left_out := [name for index, name in enumerate(cells[0]) if index not in shown and name not in _FILE_ONLY]:
+        print(f"  too wide for this terminal, in the file: {', '.join(left_out)}")
+
+
+def _fitting_columns(columns: list[str], cells: list[list[str]], width: int) -> list[int]:
+    """Return the indices of the columns to print: settings are left out, from the last, until the others fit.
+
+    Args:
+        columns: The names, as `tabulate` returns them: settings are between the first and ``status``.
+        cells: The header and the rows as they are printed.
+        width: Columns of the terminal.
+    """
+    shown = [index for index, name in enumerate(columns) if name not in _FILE_ONLY]
+    widths = {index: 1 + max(cell_len(row[index]) for row in cells) for index in shown}
+    widths[0] = min(widths[0], width // 3)  # names of runs are folded
+    settings = list(range(1, columns.index("status"))) if "status" in columns else []
+    while settings and sum(widths[index] for index in shown) + 1 > width:
+        shown.remove(settings.pop())
+    return shown
 
 
 def write_tables(directory: Path, name: str, columns: list[str], rows: list[list[str]], notes: list[str]) -> None:
