@@ -193,15 +193,6 @@ def test_a_completed_run_names_what_trains_it_longer(key: str, value: int, point
     )
 
 
-def test_a_completed_run_whose_config_is_damaged_is_not_trained_longer(points_run: Path) -> None:
-    (points_run / ".hydra" / "config.yaml").write_text("precious")
-    line = rejected(f"resume={points_run}", "trainer.max_epochs=9")
-    assert "config.yaml must be a run's config, got something else; a run of its own from these weights: " in line
-    assert line.endswith(f"ckpt_path=outputs/points/runs/{points_run.name}/checkpoints/last.ckpt")
-    change_record(points_run, status="interrupted")  # its config is written again when it resumes
-    plan_and_build([f"resume={points_run}", "trainer.max_epochs=9"])
-
-
 def test_damaged_checkpoints_are_reported(points_run: Path) -> None:
     change_record(points_run, status="failed")
     for name in ("last", "previous"):

@@ -142,10 +142,10 @@ def _check_not_running(run: Run) -> None:
 def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
     """Raise `ConfigError` if a run is completed, or may not be changed as it is asked to."""
     shown = shell_path(run.directory)
-    last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
-    instead = f"a run of its own from these weights: {shell_word(last)}"
     for override in split_flags(given)[1]:
         if override not in recorded and not _CHANGEABLE_ON_RESUME.match(override.lstrip("+~")):
+            last = path_override("ckpt_path", run.directory / "checkpoints" / "last.ckpt")
+            instead = f"a run of its own from these weights: {shell_word(last)}"
             raise ConfigError([f"{override.partition('=')[0]} must not change when a run is resumed; {instead}"])
     if run.status == "completed" and run.attempt is run.record and not _asks_for_more(run, given):
         limit = "max_steps" if any(a.startswith("trainer.max_steps=") for a in recorded) else "max_epochs"
@@ -154,11 +154,6 @@ def _check_resumable(run: Run, recorded: list[str], given: list[str]) -> None:
         why = f", which stopped early ({stop.get('reason')})" if stop else ""
         rule = "resume must be a run that is not completed"
         raise ConfigError([f"{rule}, got {shown}{why}; to train it longer: {longer}"])
-    if run.status == "completed":
-        try:
-            flat_config(run.directory)  # it stays until the run has been trained longer
-        except ValueError as error:
-            raise ConfigError([f"resume={shown}: {error}; {instead}"]) from None
 
 
 def plan_rerun(wanted: str, given: list[str]) -> Plan:
