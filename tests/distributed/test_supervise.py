@@ -79,7 +79,8 @@ def test_two_processes_learn_an_experiment_as_one(
     assert_learned_what_one_learns(only_run("*"), alone, tolerance)
 
 
-@pytest.mark.parametrize("per_node", [1, pytest.param(2, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("per_node", [1, 2])
 def test_processes_on_two_machines_make_one_run_and_learn_what_one_learns(
     per_node: int, composed: Compose, tmp_path: Path
 ) -> None:
