@@ -133,7 +133,7 @@ def test_data_that_turn_out_to_be_wrong_leave_nothing(
         ["backlit-evaluate", "run=latest", "trainer.max_epochs=3"],
         ["backlit-evaluate", "run=latest", "data.margin=9"],
         ["backlit-predict", "run=latest", "input=notes.txt"],
-        ["backlit-export", "run=latest", "output=nowhere/x.pth"],
+        ["backlit-export", "run=latest", "output=nowhere/x.pth", "format=onnx"],
     ],
 )
 def test_a_rejected_command_about_a_run_leaves_the_working_directory_as_it_is(

@@ -16,6 +16,12 @@ OFFLINE = ["logger=[wandb,csv]", "logger.wandb.offline=true"]
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def own_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service of wandb that another test has started in this process works in another directory."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+
+
 def test_wandb_gets_a_run_whole_and_a_resumed_one_is_the_same(run_command: RunCommand) -> None:
     pictures = "+callbacks.pictures={_target_: backlit.callbacks.Pictures, directory: plots}"
     done = run_command("backlit-train", *QUICK, *OFFLINE, pictures, "optimizer.lr=0.05")

@@ -156,10 +156,10 @@ class KnownKeys:
             return f"; it comes with an option: {option}"
         if last == "n_trials" or (parent == "hydra.sweeper" and "hydra.sweeper.n_trials" not in self.names):
             return "; a search has it: add sweep=optuna"
-        if parent in self.groups and not self._children(parent):
+        if parent in self.groups and not self._has_keys(parent):
             options = [f"{parent}={name}" for name in option_names(parent) if name != "none"]
             return f"; {parent} has no keys; choose one of {', '.join(options)}"
-        while parent and parent.partition(".")[0] in self.names and not self._children(parent):
+        while parent and parent.partition(".")[0] in self.names and not self._has_keys(parent):
             parent, _, last = parent.rpartition(".")
         children = self._children(parent)
         if parent and not key.startswith("~"):
@@ -189,6 +189,9 @@ class KnownKeys:
         prefix = f"{parent}." if parent else ""
         found = [key.removeprefix(prefix) for key in self.names if key.startswith(prefix)]
         return [key for key in found if "." not in key and key != "hydra"]
+
+    def _has_keys(self, node: str) -> bool:
+        return bool(self._children(node) or self._arguments(node))
 
     def _takes(self, node: str, argument: str) -> bool:
         """Return whether the class of a node has an argument that somebody may give."""

@@ -74,7 +74,10 @@ def write_program(
     # With model.compile=true the network would be compiled now, for a handful of calls.
     with torch.compiler.set_stance("force_eager"):
         expected = torch.cat([program(inputs) for inputs in others])
-        rounding = (torch.cat([exact(inputs) for inputs in others]) - expected).abs().max().item()
+        try:
+            rounding = (torch.cat([exact(inputs) for inputs in others]) - expected).abs().max().item()
+        except RuntimeError:  # a module that says float32 itself cannot be computed in float64
+            rounding = 0.0
         read = write(program, example, path)
         outputs = torch.cat([read(inputs) for inputs in others])
     difference = (outputs - expected).abs().max().item()
