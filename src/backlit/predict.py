@@ -45,7 +45,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
             and nothing written if there are no others.
     """
     _check_values(cfg)
-    from backlit.data import TableDataModule, UserFilesDataModule
+    from backlit.data import MNISTDataModule, TableDataModule, UserFilesDataModule
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
@@ -64,7 +64,9 @@ def predict(cfg: DictConfig) -> Counter[str]:
     run, stored = load_run_on_device(cfg)
     assert run.checkpoint is not None
     data = run.datamodule
-    frame, invert = choose_frame(cfg, data), None if cfg.invert == "auto" else cfg.invert
+    # MNIST is bright on dark, as no paper is; other images are taken as they are.
+    invert_auto = None if isinstance(data, MNISTDataModule) else False
+    frame, invert = choose_frame(cfg, data), invert_auto if cfg.invert == "auto" else cfg.invert
     if isinstance(data, UserFilesDataModule):
         reader: Any = data.reader(cfg.batch_size)
     else:
@@ -128,8 +130,9 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
     if reader.inverted:
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
     console = rich.get_console()
-    # A file or a pipe has no width.
-    console.print(grid, highlight=False, width=None if console.is_terminal else 1000)
+    if not console.is_terminal:
+        console.width = 1000  # a file or a pipe has no width
+    console.print(grid, highlight=False)
     text = "\n".join(f"  {printable(line)}" for line in (*lines, *ending) if line)
     console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 

@@ -153,11 +153,11 @@ def test_the_training_loss_of_an_epoch_is_of_that_epoch(every: int) -> None:
     runner = trainer(max_epochs=4, logger=records, callbacks=[Recorder(), Losses()], log_every_n_steps=every)
     runner.fit(BinaryClassifier(), datamodule=PointsDataModule(train_size=50, batch_size=10, passes_per_epoch=1))
     recorded = {step: row["train/loss"] for step, row in records.rows if "train/loss" in row}
-    # At every multiple of `every`, and at the end of each epoch of five steps without one.
+    # At every multiple of `every`, and at the end of each epoch if its five steps are fewer than `every`.
     expected, last = {}, {}
     for epoch in range(4):
         steps = range(5 * epoch + 1, 5 * epoch + 6)
-        begin, due = steps[0], [step for step in steps if step % every == 0] or [steps[-1]]
+        begin, due = steps[0], [step for step in steps if step % every == 0 or (step == steps[-1] and every > 5)]
         for step in due:
             expected[step] = sum(losses[begin - 1 : step]) / (step - begin + 1)
             begin, last[epoch] = step + 1, expected[step]

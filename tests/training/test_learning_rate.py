@@ -1,6 +1,7 @@
 """``lr_find``: the picture, the suggestion, and a run that is not changed by them."""
 
 import logging
+import math
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from PIL import Image
 
 from backlit.training.build import build_run
-from backlit.training.learning_rate import suggest_learning_rate
+from backlit.training.learning_rate import steepest, suggest_learning_rate
 from backlit.training.train import train
 from tests.conftest import Compose
 
@@ -27,10 +28,11 @@ def test_a_rate_is_suggested_and_the_run_is_as_without(
     composed: Compose, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with_it, without = tmp_path / "with", tmp_path / "without"
-    for directory, more in ((with_it, ["lr_find=true"]), (without, [])):
+    more = ["scheduler=one_cycle"]  # whose length is that of the training
+    for directory, find in ((with_it, ["lr_find=true"]), (without, [])):
         directory.mkdir()
         with caplog.at_level(logging.INFO, logger="backlit"):
-            train(composed(*TINY, "trainer.max_epochs=1", *more), directory)
+            train(composed(*TINY, "trainer.max_epochs=1", *more, *find), directory)
     (rate,) = re.findall(r"lr_find: the loss falls most steeply at optimizer.lr=(\S+):", caplog.text)
     assert 1e-8 < float(rate) <= 10
     with Image.open(with_it / "plots" / "lr_find.png") as picture:
@@ -55,3 +57,12 @@ def test_the_losses_are_running_means(composed: Compose, tmp_path: Path, monkeyp
         suggest_learning_rate(parts)
     assert len(seen[0]) == 100
     assert seen[0] == pytest.approx([3] * 100)
+
+
+def test_the_slope_is_over_the_logarithm_of_the_rate() -> None:
+    rates = [10 ** (-8 + n / 10) for n in range(91)]
+    # A fall by 1 around 1e-3, and a tiny one at the smallest rates, which is steeper over the rate itself.
+    losses = [2 - 0.001 * n / 90 - 1 / (1 + (1e-3 / rate) ** 2) for n, rate in enumerate(rates)]
+    assert steepest(rates, losses) == pytest.approx(1e-3, rel=0.15)
+    assert steepest(rates, [math.nan] * 91) is None
+    assert steepest(rates[:11], losses[:11]) is None

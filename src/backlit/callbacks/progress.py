@@ -103,7 +103,7 @@ class EpochLines(Callback):
         if trainer.is_global_zero:
             log.info(
                 "%s; %s; %s on %d x %s",
-                getattr(pl_module, "net", type(pl_module).__name__),
+                _describe(pl_module),
                 " + ".join(sizes) + " samples" if sizes else type(data).__name__,
                 trainer.precision,
                 trainer.world_size,
@@ -118,3 +118,13 @@ class EpochLines(Callback):
                     batch // trainer.world_size,
                     f" x {accumulated} batches" if accumulated > 1 else "",
                 )
+
+
+def _describe(module: LightningModule) -> str:
+    """Return a network in a line: as it shows itself, or its class and its size."""
+    net = getattr(module, "net", module)
+    shown = str(net)
+    if "\n" not in shown:
+        return shown
+    count = sum(parameter.numel() for parameter in module.parameters())
+    return f"{type(module).__name__}, {count:,} parameters"

@@ -125,8 +125,8 @@ def collect(problems: list[str], name: str, maker: Callable[[], Part], keys: Con
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         message = first_line(cause)
         # "batch_size must be …" of the node `data` is about data.batch_size.
-        separator = "." if message.split(" ")[0] in keys else ": "
-        problems.append(f"{name}{separator}{message}")
+        first = message.split(" ")[0].rstrip(":")
+        problems.append(message if first == name else f"{name}{'.' if first in keys else ': '}{message}")
         return None
 
 

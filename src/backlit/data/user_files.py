@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from backlit.data.memory import InMemoryDataModule
+from backlit.data.mnist import MNISTDataModule
 from backlit.data.pairs import TensorPairs
 from backlit.data.split import split_by_class
 
@@ -166,8 +167,8 @@ class UserFilesDataModule(InMemoryDataModule):
 
 
 def as_shown(datamodule: object, images: Tensor) -> Tensor:
-    """Return images ``(n, c, h, w)`` as they are drawn: grey photos as RGB, since one channel is drawn as ink."""
-    is_photo = isinstance(datamodule, UserFilesDataModule) and images.shape[1] == 1
+    """Return images ``(n, c, h, w)`` as they are drawn: grey ones as RGB, but MNIST's, of which one channel is ink."""
+    is_photo = not isinstance(datamodule, MNISTDataModule) and images.shape[1] == 1
     return images.expand(-1, 3, -1, -1) if is_photo else images
 
 

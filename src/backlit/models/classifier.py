@@ -1,5 +1,6 @@
 """The LightningModule for classification: its steps, its metrics, and when they are recorded."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -173,9 +174,10 @@ class Classifier(lightning.LightningModule):
             self._record(self._loss_since_record(), lr=self._rate())
 
     def record_epoch(self) -> None:
-        """Record the epoch's mean loss and its accuracy; and the training loss, if no step of the epoch did."""
-        unrecorded = len(self._losses_since_record) == len(self._steps["train"])
-        if unrecorded and self._losses_since_record and self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+        """Record the epoch's mean loss and its accuracy; and the training loss, if the epoch has few steps."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        steps = math.ceil(len(self._steps["train"]) / self.trainer.accumulate_grad_batches)
+        if self._losses_since_record and steps < every:
             self._record(self._loss_since_record() | self._measure("train"), lr=self._rate())
         else:
             self._record(self._measure("train"))

@@ -19,6 +19,7 @@ from backlit.errors import ConfigError
 from backlit.models import Classifier
 from backlit.models.protocol import stored_dtype, stored_shape
 from backlit.models.schedulers import Schedule
+from backlit.text import first_line
 from backlit.training import lightning_internals
 from backlit.training.callback_states import keep_own_files, keep_patience
 
@@ -58,8 +59,8 @@ class StartOfTraining(Callback):
         """Check data in memory, which exist from here on, before anything is trained.
 
         Raises:
-            ConfigError: If labels are no class indices, so that a loss would fail within or count wrong classes; if
-                Trainer flags leave no batch.
+            ConfigError: If labels are no class indices, so that a loss would fail within or count wrong classes; if the
+                network does not take the inputs, or has outputs for other classes; if Trainer flags leave no batch.
         """
         data = getattr(trainer, "datamodule", None)
         if stage != "fit" or not isinstance(data, InMemoryDataModule):
@@ -68,6 +69,8 @@ class StartOfTraining(Callback):
         problems = []
         if isinstance(pl_module, Classifier):
             problems += [line for name in _SETS if (line := _label_problem(data, name))]
+            if not problems and (line := _output_problem(pl_module, data)):
+                problems.append(line)
         train, val, test = (0 if samples is None else len(samples) for samples in sets)
         if train:
             problems += check_batches(self.config, data, (train, val, test))
@@ -150,3 +153,23 @@ def _label_problem(data: InMemoryDataModule, name: str) -> str | None:
         return f"{rule}, got none"
     lowest, highest = int(labels.min()), int(labels.max())
     return None if lowest >= 0 and highest < classes else f"{rule}, got {lowest} to {highest}"
+
+
+def _output_problem(model: Classifier, data: InMemoryDataModule) -> str | None:
+    """Return a line if the network does not take two samples of the data, or has outputs for other classes."""
+    samples, classes = getattr(data, "train_set", None), getattr(data, "num_classes", None)
+    weights = next(model.parameters(), None)
+    if samples is None or weights is None or weights.is_meta:
+        return None
+    is_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), isolate_rng(), torch.compiler.set_stance("force_eager"):
+            outputs = model(data.prepare_inputs(samples.inputs[:2], weights.dtype))
+    except (RuntimeError, ValueError, IndexError) as error:
+        return f"model must take inputs of shape {tuple(samples.inputs.shape[1:])} of these data: {first_line(error)}"
+    finally:
+        model.train(is_training)
+    found = outputs.shape[1] if outputs.ndim == 2 else classes
+    is_fit = classes is None or found == classes or (found, classes) == (1, 2)
+    return None if is_fit else f"model must distinguish {classes} classes for these data, got outputs for {found}"

@@ -47,14 +47,16 @@ class ImageFolders(InMemoryDataModule):
         self.input_shape = (1, size, size)
 
     def prepare_data(self) -> None:
-        """Check that there are images, before a run begins.
+        """Read the images before a run begins, so that what is wrong with them is one line.
 
         Raises:
             ValueError: If a folder is missing or has none.
+            OSError: If an image cannot be read.
         """
         for name in self.classes:
             if not self._files(name):
                 raise ValueError(f"images must have a folder {name} with images, got {self.directory}")
+        self.setup("fit")
 
     def setup(self, stage: str) -> None:
         """Read and split the images."""
