@@ -50,7 +50,8 @@ def suggest_learning_rate(parts: RunParts) -> None:
         found = Tuner(trainer).lr_find(model, datamodule=datamodule, max_lr=10, update_attr=False)
         assert found is not None
         correct_smoothing(found)
-    rates, losses = found.results["lr"], found.results["loss"]
+    finite = [pair for pair in zip(found.results["lr"], found.results["loss"], strict=True) if math.isfinite(pair[1])]
+    rates, losses = [rate for rate, _ in finite], [loss for _, loss in finite]
     rate = steepest(rates, losses)
     if rate is None:
         log.warning("lr_find: the losses are too few, or not finite, for a suggestion")
@@ -66,12 +67,16 @@ def suggest_learning_rate(parts: RunParts) -> None:
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     """Return the rate at which the loss falls most steeply over the logarithm of the rate; None if there are too few.
 
+    Args:
+        rates: Increasing.
+        losses: As many, all finite.
+
     Lightning's own suggestion takes the slope over the rate itself, steepest at the smallest ones: there, noise
     is divided by a billionth. The first ten losses are means of few.
 
     Source: Smith, Cyclical Learning Rates for Training Neural Networks, 2015, section 3.3.
     """
-    points = [(math.log(rate), loss) for rate, loss in zip(rates, losses, strict=True) if math.isfinite(loss)][10:]
+    points = [(math.log(rate), loss) for rate, loss in zip(rates, losses, strict=True)][10:]
     if len(points) < 2:
         return None
     x, y = torch.tensor(points, dtype=torch.float64).unbind(1)
