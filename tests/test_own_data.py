@@ -141,12 +141,18 @@ def test_what_a_module_and_its_data_define_is_enough_for_everything(
     assert [row["class"] for row in found["classes"]] == ["cat", "dog", "sneaker"]
     assert found["samples"] == 60
 
-    Image.fromarray(images[2, 0].numpy()).save("shoe.png")
-    predict(composed(*TRUSTED, "input=shoe.png", "output=out.csv", "invert=false", config_name="predict"))
-    with Path("out.csv").open(newline="") as file:
-        (row,) = csv.DictReader(file)
-    assert (row["label"], row["class"]) == ("2", "sneaker")
-    assert float(row["probability"]) == pytest.approx(by_hand[2, 2].item(), abs=1e-5)
+    # Own images are taken as they are, on a bright ground, too.
+    bright = torch.full((1, 1, 8, 8), 255, dtype=torch.uint8)
+    bright[:, :, 2:6, 2:6] = images[2:3, :, 2:6, 2:6]
+    for pixels in (images[2:3], bright):
+        expected = loaded.model(pixels / 255).softmax(1)[0]
+        Image.fromarray(pixels[0, 0].numpy()).save("shoe.png")
+        predict(composed(*TRUSTED, "input=shoe.png", "output=out.csv", config_name="predict"))
+        with Path("out.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        label = int(expected.argmax())
+        assert (row["label"], row["class"], row["inverted"]) == (str(label), ("cat", "dog", "sneaker")[label], "False")
+        assert float(row["probability"]) == pytest.approx(expected.max().item(), abs=1e-5)
 
     exported: Any = torch.export.load(export(composed(*TRUSTED, "format=torch_export", config_name="export")))
     assert torch.allclose(exported.module()(images), by_hand, atol=1e-6)

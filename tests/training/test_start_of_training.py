@@ -96,10 +96,14 @@ class Data(InMemoryDataModule):
         self.train_set = self.test_set = TensorPairs(torch.zeros(len(labels), 2), labels)
 
 
-def start(labels: torch.Tensor, **flags: object) -> None:
-    model = MulticlassClassifier(in_features=2, num_classes=3)
+def start(labels: torch.Tensor, *, in_features: int = 2, num_classes: int = 3, **flags: Any) -> None:
+    model = MulticlassClassifier(in_features=in_features, num_classes=num_classes, dropout=0.5)
+    assert model.training
+    before = torch.random.get_rng_state()
     trainer: Any = SimpleNamespace(datamodule=Data(labels))
     StartOfTraining(Path("checkpoints"), {"trainer": flags}).setup(trainer, model, "fit")
+    assert model.training
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +130,19 @@ def test_class_indices_are_accepted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("network", "line"),
+    [
+        ({"num_classes": 4}, "model must distinguish 3 classes for these data, got outputs for 4"),
+        ({"num_classes": 2}, "model must distinguish 3 classes for these data, got outputs for 2"),
+        ({"in_features": 5}, r"model must take inputs of shape \(2,\) of these data: .* shapes cannot be multiplied"),
+    ],
+)
+def test_a_network_that_does_not_fit_the_data_is_named_before_a_step(network: dict[str, int], line: str) -> None:
+    with pytest.raises(ConfigError, match=line):
+        start(torch.tensor([0, 1, 2]), **network)
+
+
+@pytest.mark.parametrize(
     ("flags", "line"),
     [
         ({"limit_train_batches": 0.1}, r"trainer.limit_train_batches must come to a batch of 2 \(train\), got 0.1"),
@@ -133,6 +150,6 @@ def test_class_indices_are_accepted() -> None:
         ({"limit_test_batches": 0.1}, r"trainer.limit_test_batches must come to a batch of 1 \(test\), got 0.1"),
     ],
 )
-def test_flags_are_held_against_the_real_number_of_batches(flags: dict[str, object], line: str | None) -> None:
+def test_flags_are_held_against_the_real_number_of_batches(flags: dict[str, Any], line: str | None) -> None:
     with contextlib.nullcontext() if line is None else pytest.raises(ConfigError, match=line):
         start(torch.tensor([0, 1, 2]), **flags)
