@@ -91,6 +91,22 @@ class Bytes(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch, dataloader_idx):
         return self.prepare_inputs(batch[0], torch.float32), batch[1]
+
+
+class Coloured(Bytes):
+    """The same in RGB: class k has a bright channel k."""
+
+    def _loader(self, seed):
+        labels = torch.arange(self.size) % 3
+        images = torch.randint(0, 100, (self.size, 3, 8, 8), generator=torch.Generator().manual_seed(seed))
+        images[torch.arange(self.size), labels] += 150
+        return DataLoader(TensorDataset(images.to(torch.uint8), labels), batch_size=10)
+
+
+class OfColours(Whole):
+    def __init__(self, optimizer, scheduler):
+        super().__init__(optimizer, scheduler)
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 3))
 '''
 
 MINE = ["~data", "~model", "+data={_target_: own_images.Bytes}", "optimized_metric=val_loss", "optimizer=adam"]
@@ -101,16 +117,16 @@ TRUSTED = ["run=latest", "packages=[own_images]"]
 @pytest.fixture
 def trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, composed: Compose, caplog: pytest.LogCaptureFixture
-) -> Callable[[str], Path]:
+) -> Callable[..., Path]:
     """Return what trains a module of the package and returns the run directory."""
     (tmp_path / "own_images.py").write_text(PACKAGE)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "own_images", raising=False)
     monkeypatch.chdir(tmp_path)
 
-    def run(name: str) -> Path:
+    def run(name: str, *more: str) -> Path:
         caplog.set_level("INFO")
-        train(composed(*MINE, f"+model={{_target_: own_images.{name}}}"))
+        train(composed(*MINE, f"+model={{_target_: own_images.{name}}}", *more))
         (found,) = (tmp_path / "outputs" / "mine" / "runs").iterdir()
         return found
 
@@ -119,7 +135,7 @@ def trained(
 
 @pytest.mark.slow
 def test_what_a_module_and_its_data_define_is_enough_for_everything(
-    trained: Callable[[str], Path], composed: Compose, caplog: pytest.LogCaptureFixture
+    trained: Callable[..., Path], composed: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = trained("Whole")
     assert "train_loss 0." in caplog.text
@@ -165,7 +181,7 @@ def test_what_a_module_and_its_data_define_is_enough_for_everything(
 
 @pytest.mark.slow
 def test_a_module_without_probabilities_is_evaluated_and_one_line_says_what_to_add(
-    trained: Callable[[str], Path], composed: Compose, caplog: pytest.LogCaptureFixture
+    trained: Callable[..., Path], composed: Compose, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = trained("Module")
     line = "Module needs probabilities(self, logits), for several classes: return logits.softmax(1)"
@@ -174,3 +190,20 @@ def test_a_module_without_probabilities_is_evaluated_and_one_line_says_what_to_a
     metrics = evaluate(composed(*TRUSTED, config_name="evaluate"))
     assert set(metrics) == {"test_loss"}
     assert f"intervals, classes and pictures: {line}" in caplog.text
+
+
+@pytest.mark.slow
+def test_own_pictures_in_colours_are_predicted(trained: Callable[..., Path], composed: Compose) -> None:
+    run = trained("OfColours", "data._target_=own_images.Coloured")
+    loaded = load_run(run, packages=["own_images"])
+    assert isinstance(loaded.model, LightningModule)
+    pixels = torch.full((1, 3, 8, 8), 20, dtype=torch.uint8)
+    pixels[:, 1] = 240
+    expected = loaded.model(pixels / 255).softmax(1)[0]
+    Image.fromarray(pixels[0].permute(1, 2, 0).numpy()).save("dog.png")
+    predict(composed(*TRUSTED, "input=dog.png", "output=out.csv", config_name="predict"))
+    with Path("out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["class"] == "dog"
+    assert float(row["probability"]) == pytest.approx(expected[1].item(), abs=1e-5)
+    assert Path("out.png").exists()

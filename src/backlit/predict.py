@@ -46,6 +46,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     """
     _check_values(cfg)
     from backlit.data import MNISTDataModule, TableDataModule, UserFilesDataModule
+    from backlit.data.pictures import PictureReader
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
@@ -69,6 +70,9 @@ def predict(cfg: DictConfig) -> Counter[str]:
     frame, invert = choose_frame(cfg, data), invert_auto if cfg.invert == "auto" else cfg.invert
     if isinstance(data, UserFilesDataModule):
         reader: Any = data.reader(cfg.batch_size)
+    elif stored.shape[0] == 3:
+        _, height, width = stored.shape
+        reader = PictureReader((3, height, width), cfg.batch_size)
     else:
         reader = Reader(stored.shape, cfg.batch_size, invert=invert, frame=frame)
     predictor = Predictor(run.model, data, cfg.batch_size)

@@ -60,8 +60,8 @@ def load_run_on_device(cfg: DictConfig) -> tuple[LoadedRun, StoredInputs]:
     name, shape = type(run.datamodule).__name__, stored.shape
     if isinstance(run.datamodule, UserFilesDataModule):
         pass  # it has a reader of its own
-    elif shape != (2,) and (len(shape) != 3 or shape[0] != 1):
-        rule = "run must have data of shape (1, height, width) or (2,)"
+    elif shape != (2,) and (len(shape) != 3 or shape[0] not in (1, 3)):
+        rule = "run must have data of shape (1 or 3, height, width) or (2,)"
         raise ConfigError([f"{rule}, got {shape} of {name} in {cfg.run}"])
     elif len(shape) == 3 and not takes_pixels(run.datamodule, stored.dtype):
         kind = "floats" if stored.dtype is None else str(stored.dtype).removeprefix("torch.")
