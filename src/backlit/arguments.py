@@ -108,12 +108,12 @@ def find_problem(name: str, value: Any, hint: Any, *, is_plain: bool = False, is
 
 @functools.lru_cache(maxsize=1024)
 def _adapter(hint: Any, is_finite: bool) -> Any:
-    from pydantic import ConfigDict, TypeAdapter
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
     config = ConfigDict(strict=True, allow_inf_nan=not is_finite, arbitrary_types_allowed=True)
     try:
         return TypeAdapter(hint, config=config)
-    except Exception:
+    except PydanticUserError:
         # A class that has a config of its own does not take another one.
         return TypeAdapter(hint)
 
