@@ -70,7 +70,7 @@ def test_ctrl_c_ends_a_command_even_if_a_library_loses_it(
 def test_a_sweep_that_cannot_be_summarized_after_ctrl_c_names_the_command(
     call_command: CallCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backlit.sweeps.launch.prepare_attempt", lose_ctrl_c)
+    monkeypatch.setattr("backlit.sweeps.run_jobs.prepare_attempt", lose_ctrl_c)
     monkeypatch.setattr("backlit.sweeps.summary.summarize_sweep", lose_ctrl_c)
     ended = call_command("backlit-train", "-m", *QUICK, "hydra.sweep.dir=sweep")
     assert (ended.returncode, ended.stderr) == (

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from backlit.sweeps.launch import PRELOADED
+from backlit.sweeps.check_jobs import PRELOADED
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _COMMANDS = [f"backlit.{name}" for name in ("evaluate", "export", "predict", "report")]

@@ -68,9 +68,9 @@ def test_a_bad_sweep_starts_nothing(
 @pytest.mark.parametrize(
     ("step", "number", "code"),
     [
-        ("_import_for_jobs", signal.SIGTERM, 143),  # while a child composes the jobs
-        ("requested_gpus", signal.SIGINT, 130),  # while children check them
-        ("prepare_attempt", signal.SIGTERM, 143),  # while a job starts
+        ("launch.import_for_jobs", signal.SIGTERM, 143),  # while a child composes the jobs
+        ("process_engine.requested_gpus", signal.SIGINT, 130),  # before children check them
+        ("run_jobs.prepare_attempt", signal.SIGTERM, 143),  # while a job starts
     ],
 )
 def test_a_sweep_that_is_interrupted_when_it_starts_leaves_no_process_and_can_be_started_again(
@@ -78,7 +78,7 @@ def test_a_sweep_that_is_interrupted_when_it_starts_leaves_no_process_and_can_be
 ) -> None:
     command = ["-m", *QUICK, "optimizer.lr=0.1,0.2", "hydra.sweep.dir=sweep"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"backlit.sweeps.launch.{step}", lambda *arguments: signal.raise_signal(number))
+        patch.setattr(f"backlit.sweeps.{step}", lambda *arguments: signal.raise_signal(number))
         ended = call_command("backlit-train", *command)
     assert (ended.returncode, ended.stderr) == (code, "")
     assert multiprocessing.active_children() == []

@@ -12,9 +12,9 @@ from tests.helpers.sweeps import make_job, write_run
 
 def test_without_a_terminal_each_start_and_end_is_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     job = make_job(write_run(tmp_path / "0", ["lr=1"], [0.5, 0.25]), ("lr=1",))
-    with caplog.at_level(logging.INFO), Screen(total=3, done=0) as screen:
+    with caplog.at_level(logging.INFO), Screen(done=0) as screen:
         screen.started(job)
-        screen.redraw([job])
+        screen.redraw([job], 1)
         screen.ended(job, Run.read(job.directory), None)
         job.checkpoint = Path("last.ckpt")
         screen.started(job)
@@ -34,10 +34,10 @@ def test_a_terminal_shows_epoch_and_metric_of_each_running_job(tmp_path: Path, m
     planned = {"planned_epochs": 4, "planned_steps": 40, "first_step": 0}
     job = make_job(write_run(tmp_path / "0", ["lr=1"], [0.5, 0.25], status="running", **planned), ("lr=1",))
     waiting = make_job(tmp_path / "1", ("lr=2",))
-    with Screen(total=3, done=1) as screen:
-        screen.redraw([job, waiting])
+    with Screen(done=1) as screen:
+        screen.redraw([job, waiting], 0)
         drawn = terminal.getvalue()
-        screen.redraw([job])
+        screen.redraw([job], 1)
         assert terminal.getvalue() == drawn, f"a redraw within {REDRAW_INTERVAL_S} s"
     assert "epoch 2/4" in drawn
     assert "val/loss 0.2500" in drawn

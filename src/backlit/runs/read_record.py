@@ -9,7 +9,7 @@ from typing import Any
 
 from backlit.runs.bounded import read_json
 
-STATUSES = ("running", "completed", "interrupted", "failed")
+STATUSES = ("running", "completed", "interrupted", "failed", "pruned")
 # The system's largest process id on Linux, and about the largest step that a float64 counts exactly.
 _LARGEST_PID, _LARGEST_COUNT = 2**22, 2**53
 

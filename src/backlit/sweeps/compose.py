@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from hydra.types import HydraContext, RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 
 from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import task_config
+from backlit.sweeps.sweep import Sweep
 from backlit.text import shell_path, shorten_numbers
 
 
@@ -32,67 +34,71 @@ def _is_packages(override: str) -> bool:
     return override.lstrip("+").startswith("packages=")
 
 
-def compose_jobs(
-    config: DictConfig,
-    hydra_context: HydraContext,
-    job_overrides: Sequence[list[str]],
-    first_number: int,
-    sweep_dir: Path,
-) -> list[Job]:
+def compose_jobs(sweep: Sweep, job_overrides: Sequence[list[str]], first_number: int) -> list[Job]:
     """Return a job for each list of overrides; a job recorded in ``sweep.json`` keeps its number and directory.
 
     Lists of overrides that compose to the same config get the same job: twice the same run would look like two seeds.
 
     Args:
-        config: The config of the sweep as a whole.
-        hydra_context: Composes the jobs' configs.
+        sweep: What the jobs have in common.
         job_overrides: The overrides of each job.
         first_number: The lowest number for a job that is new.
-        sweep_dir: The directory of the sweep.
 
     Raises:
         ConfigError: If a job has no directory of its own in the sweep's.
     """
-    recorded = read_sweep(sweep_dir)["jobs"]
+    recorded = read_sweep(sweep.directory)["jobs"]
     recorded_by_identity = {job_identity(job["overrides"]): job for job in recorded}
     next_number = max([first_number, *(job["number"] + 1 for job in recorded)])
-    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    assert isinstance(typed, list)
     jobs: list[Job] = []
     by_config: dict[str, Job] = {}
     problems: list[str] = []
-    for sweep_overrides in job_overrides:
-        overrides = job_only_overrides(sweep_overrides)
+    for overrides in job_overrides:
         earlier = recorded_by_identity.get(job_identity(overrides))
-        composed = hydra_context.config_loader.load_sweep_config(config, sweep_overrides)
-        config_text = OmegaConf.to_yaml(task_config(composed))
+        if earlier is None:
+            job = compose_job(sweep, overrides, next_number)
+        else:
+            job = compose_job(sweep, overrides, earlier["number"], earlier["directory"])
+        config_text = OmegaConf.to_yaml(task_config(job.config))
         if (same := by_config.get(config_text)) is not None and "${hydra:" not in config_text:
             jobs.append(same)
             continue
+        by_config[config_text] = job
         if earlier is None:
-            number, next_number = next_number, next_number + 1
-        else:
-            number = earlier["number"]
-        with open_dict(composed):
-            composed.hydra.job.id = composed.hydra.job.num = number
-            name = str(composed.hydra.sweep.subdir) if earlier is None else earlier["directory"]
-            directory = sweep_dir / name
-            # For itself and for the processes that it starts, a job is a run like any other.
-            composed.hydra.mode = RunMode.RUN
-            composed.hydra.run.dir = str(directory)
-            composed.hydra.overrides.task = overrides
-        label = shorten_numbers(" ".join(override for override in overrides if override not in typed))
-        job = by_config[config_text] = Job(number, overrides, composed, directory, label)
-        if earlier is None:
-            problems += _directory_problems(name, job, jobs)
+            next_number += 1
+            problems += _directory_problems(job, jobs)
         jobs.append(job)
     if problems:
         raise ConfigError(problems)
     return jobs
 
 
-def _directory_problems(name: str, job: Job, others: Sequence[Job]) -> list[str]:
+def compose_job(sweep: Sweep, overrides: list[str], number: int, directory: str | None = None) -> Job:
+    """Return a job.
+
+    Args:
+        sweep: What the jobs have in common.
+        overrides: The overrides of the job.
+        number: Its number.
+        directory: The name of its directory in the sweep's; None for the one that its config says.
+    """
+    own = job_only_overrides(overrides)
+    typed: Any = OmegaConf.to_container(sweep.config.hydra.overrides.task, resolve=False)
+    composed = sweep.hydra_context.config_loader.load_sweep_config(sweep.config, overrides)
+    with open_dict(composed):
+        composed.hydra.job.id = composed.hydra.job.num = number
+        path = sweep.directory / (directory or str(composed.hydra.sweep.subdir))
+        # For itself and for the processes that it starts, a job is a run like any other.
+        composed.hydra.mode = RunMode.RUN
+        composed.hydra.run.dir = str(path)
+        composed.hydra.overrides.task = own
+    label = shorten_numbers(" ".join(override for override in own if override not in typed))
+    return Job(number, own, composed, path, label)
+
+
+def _directory_problems(job: Job, others: Sequence[Job]) -> list[str]:
     """Return one line if the directory of a new job is not in the sweep's, or not its own; otherwise an empty list."""
+    name = str(job.config.hydra.sweep.subdir)
     shown = f"hydra.sweep.subdir of {job.name}"
     if Path(name).name != name or name.startswith("."):
         return [f"{shown} must be the name of a directory in the sweep's, got {name}"]

@@ -1,6 +1,7 @@
 """How a job gets its GPUs, and how many jobs run at a time."""
 
 import os
+from collections.abc import Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -45,7 +46,7 @@ def gpu_limit_problems(job: Job, gpus: list[str], gpus_per_job: int | None) -> l
     return [f"trainer.devices must be <= {limit} (the GPUs that a job can have), got {job.gpus}"]
 
 
-def job_slots(jobs: list[Job], n_jobs: int, gpus: list[str]) -> int:
+def job_slots(jobs: Sequence[Job], n_jobs: int, gpus: list[str]) -> int:
     """Return how many jobs run at a time: `n_jobs`, or, if that is -1, as many as GPUs or CPU cores allow."""
     if n_jobs == -1 and jobs:
         gpus_per_job = max(job.gpus for job in jobs)

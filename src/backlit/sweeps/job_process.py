@@ -36,6 +36,7 @@ class JobProcess:
         self, job: Job, arguments: list[str], threads: int, hydra_context: HydraContext, task_function: TaskFunction
     ) -> None:
         self.job = job
+        self.is_over = False
         self._sent: tuple[bool, Any] | None = None
         # If a sweep is started inside another distributed program, its jobs are not ranks of that program.
         environment = {name: value for name, value in os.environ.items() if name not in LAUNCHER_VARIABLES}
@@ -86,6 +87,7 @@ class JobProcess:
         (self._process.wait if isinstance(self._process, subprocess.Popen) else self._process.join)()
         self.has_ended()
         self._connection.close()
+        self.is_over = True
         if self._sent is not None:
             return self._sent
         code = self._exit_code()

@@ -8,7 +8,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.errors import JobError
-from backlit.runs.record import finish_record
+from backlit.runs.record import finish_record, rename_status
 from backlit.sweeps.job import Job
 
 log = logging.getLogger(__name__)
@@ -81,5 +81,14 @@ def record_end(job: Job, status: str, error: str) -> None:
             from backlit.loggers.tensorboard import write_session_end
 
             write_session_end(tensorboard, status)
+    except OSError as problem:
+        log.warning("%s: its end cannot be recorded: %s", job.name, problem)
+
+
+def record_pruned(job: Job, reason: str) -> None:
+    """Write that a job was stopped since others did better: it has recorded no more than a signal."""
+    record_end(job, "interrupted", reason)
+    try:
+        rename_status(job.directory, "pruned", reason)
     except OSError as problem:
         log.warning("%s: its end cannot be recorded: %s", job.name, problem)

@@ -26,11 +26,10 @@ class Screen:
     """One line per running job and a bar for all at a terminal; elsewhere one line when a job starts or ends.
 
     Args:
-        total: Number of jobs of the sweep.
         done: Number of jobs that were completed before.
     """
 
-    def __init__(self, total: int, done: int) -> None:
+    def __init__(self, done: int) -> None:
         console = get_console()
         # No threads: jobs are forked from this process.
         self._bar = Progress(
@@ -41,7 +40,7 @@ class Screen:
             auto_refresh=False,
             console=console,
         )
-        self._task = self._bar.add_task("", total=total, completed=done)
+        self._task = self._bar.add_task("", total=None, completed=done)
         self._live = Live(
             console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
         )
@@ -69,20 +68,27 @@ class Screen:
         Args:
             job: The job.
             run: The job's run; None if it has left none.
-            problem: The error; None if the job completed.
+            problem: The error; None if the job completed, or was pruned.
         """
         took = f"{run.record['duration_s']:.1f} s" if run and run.record.get("duration_s") else ""
         best = ""
         with contextlib.suppress(ValueError):  # the summary gives the reason
             best = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
         outcome = f"failed: {problem}" if problem else "completed"
+        if run and run.status == "pruned":
+            outcome = str(run.record["error"])
         log.info("%s", "  ".join(filter(None, [job.name, outcome, took, best])))
         self._ended += 1
         self._failed += problem is not None
         self._bar.advance(self._task)
 
-    def redraw(self, running: Sequence[Job]) -> None:
-        """Draw the running jobs and the bar, if the interval since the last redraw is over."""
+    def redraw(self, running: Sequence[Job], remaining: int) -> None:
+        """Draw the running jobs and the bar, if the interval since the last redraw is over.
+
+        Args:
+            running: The running jobs.
+            remaining: How many jobs are still to start.
+        """
         now = time.monotonic()
         if not self._is_shown or now - self._drawn < REDRAW_INTERVAL_S:
             return
@@ -91,10 +97,11 @@ class Screen:
         for job in running:
             grid.add_row(*(Text(printable(cell)) for cell in (f"  job {job.number}", job.label, *_progress(job))))
         notes = [f"{self._failed} failed"] if self._failed else []
+        waiting = remaining + len(running)
         if self._ended:
-            waiting = self._bar.tasks[0].remaining or 0
             notes.append(f"{_clock((now - self._begin) / self._ended * waiting)} left")
-        self._bar.update(self._task, description=", ".join(notes))
+        total = self._bar.tasks[0].completed + waiting
+        self._bar.update(self._task, total=total, description=", ".join(notes))
         self._live.update(Group(grid, self._bar), refresh=True)
 
 

@@ -1,0 +1,75 @@
+"""The check of a sweep's jobs, before any of them starts."""
+
+import functools
+import gc
+import importlib
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from backlit.config.machine import cpu_threads
+from backlit.errors import ConfigError
+from backlit.runs.git import git_state
+from backlit.sweeps.engine import Engine
+from backlit.sweeps.fork import run_in_child
+from backlit.sweeps.job import Job
+from backlit.sweeps.job_results import task_config
+from backlit.sweeps.sweep import Check, Sweep
+
+# Modules that a run imports while it runs; a forked job inherits them.
+PRELOADED = (
+    "backlit.callbacks",
+    "backlit.data",
+    "backlit.loggers",
+    "backlit.models",
+    "backlit.train",
+    "backlit.training.train",
+    "matplotlib.backends.backend_agg",
+    "torch.utils.tensorboard",
+    "torchvision.transforms.v2",
+)
+
+
+def import_for_jobs() -> None:
+    """Import and find out, once for all jobs, what each of them needs."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # The garbage collectors of the jobs and at exit need not scan imported objects; memory stays shared.
+    gc.freeze()
+    git_state()  # it caches its result, which the forked jobs inherit
+
+
+def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> None:
+    """Prepare the engine for the jobs, and check each of them.
+
+    Raises:
+        ConfigError: If a job is invalid, or needs what the engine has not got; with all problems of all jobs.
+    """
+    limits = engine.prepare(jobs)
+    found = [[] for _ in jobs] if sweep.check is None else find_problems(jobs, sweep.check)
+    problems = _describe(jobs, [own + more for own, more in zip(found, limits, strict=True)])
+    if problems:
+        raise ConfigError(problems)
+
+
+def find_problems(jobs: Sequence[Job], check: Check) -> list[list[str]]:
+    """Return what is wrong with the config of each job, a line a problem.
+
+    The checks run in separate processes: this one must not compute anything, so that it can be forked.
+    """
+    share = math.ceil(len(jobs) / cpu_threads())
+    parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
+    with ExitStack() as children:
+        found = [children.enter_context(run_in_child(functools.partial(_check_part, check, part))) for part in parts]
+        return [lines for part in found for lines in part()]
+
+
+def _check_part(check: Check, jobs: Sequence[Job]) -> list[list[str]]:
+    return [check(task_config(job.config)) for job in jobs]
+
+
+def _describe(jobs: Sequence[Job], job_problems: Sequence[list[str]]) -> list[str]:
+    """Return a line per problem that all jobs have, then one per problem and job."""
+    shared = [line for line in job_problems[0] if len(jobs) > 1 and all(line in lines for lines in job_problems)]
+    own = zip(jobs, job_problems, strict=True)
+    return shared + [f"{job.name}: {line}" for job, lines in own for line in lines if line not in shared]
