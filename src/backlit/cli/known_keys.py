@@ -23,7 +23,7 @@ from backlit.project import find_project, project_packages
 from backlit.text import shell_word
 
 # Of Hydra's own keys, those that users set.
-_HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|n_jobs)|run\.dir|sweep\.dir)")
+_HYDRA_KEYS = re.compile(r"hydra\.(launcher\.\w+|sweeper\.(n_trials|timeout|sampler|pruner|seed)|run\.dir|sweep\.dir)")
 # A longer list is not read.
 MOST_LISTED = 12
 

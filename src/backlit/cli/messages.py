@@ -14,7 +14,7 @@ from backlit.errors import ConfigError
 from backlit.text import printable, shell_word
 
 # Options of Hydra's groups that come with an extra.
-_EXTRAS = {"joblib": "joblib", "optuna": "optuna", "ray": "ray", "submitit_slurm": "submitit"}
+_EXTRAS = {"ray": "ray"}
 _SEARCH = "this is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
 # Options that backlit had once, or that others call so, and what does their work.
 _REPLACED = {

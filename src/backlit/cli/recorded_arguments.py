@@ -19,9 +19,9 @@ from backlit.runs.places import iter_texts, outside_override
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(
-    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|n_jobs))"
+    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|timeout|pruner|seed))"
 )
-_HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=optuna")
+_HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=grid", "hydra/sweeper=search")
 # What makes a command a sweep; backlit records none of these for a run or a job.
 _MAKES_SWEEP = re.compile(r"(-m|--multirun)$|[+~]*(sweep|hydra/sweeper|hydra\.mode)=(?!RUN$)")
 # More than any command has; Hydra's parser takes a second for a text of a thousand brackets.

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 # What a directory has that a run or a sweep has used already.
-_TAKEN_BY = {"run": ("run.json",), "sweep": ("*/run.json", "sweep.json", "optuna.db", "multirun.yaml")}
+_TAKEN_BY = {"run": ("run.json",), "sweep": ("*/run.json", "sweep.json", "optuna.journal", "multirun.yaml")}
 # What a command writes before its run or its first job starts. A rejected command removes it; one that is killed leaves
 # it, with its lock, and the next one with this directory writes it anew.
 _WRITTEN_FIRST = {
     "run": [*(f".hydra/{name}.yaml" for name in NAMES), ".hydra", "train.log", "uncommitted.diff"],
-    "sweep": ["sweep.json", "multirun.yaml"],
+    "sweep": ["sweep.json", "multirun.yaml", "optuna.journal", "optuna.journal.lock"],
 }
 _LOCK = ".lock"
 
@@ -158,10 +158,6 @@ class CheckAndReserve(Callback):
             _name_jobs(config, invocation.sweep_dir)
             with read_write(config):
                 config.hydra.sweep.dir = str(invocation.sweep_dir)
-            if "optuna" in config.hydra.sweeper._target_:
-                from backlit.sweeps.search import prepare_search
-
-                prepare_search(config, is_resumed=invocation.plan.sweep is not None)
 
 
 def _shared_path(directory: Path) -> str:
@@ -228,7 +224,7 @@ def _reserve(config: DictConfig, kind: str) -> Path:
         if is_chosen or kind == "sweep":
             invocation.lock(directory)
             _reject_used(wanted if is_chosen else directory, kind)  # maybe another command had it until now
-        written = [directory / name for name in (*_WRITTEN_FIRST[kind], "optuna.db", _LOCK)]
+        written = [directory / name for name in (*_WRITTEN_FIRST[kind], _LOCK)]
         invocation.undo.callback(_remove_written, written)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:

@@ -10,7 +10,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from backlit.config.machine import cpu_threads
 from backlit.text import shorten_numbers
 
 # In a wheel the configs lie in the package, in a checkout at its top.
@@ -45,11 +44,6 @@ def values_around(value: float) -> str:
     return ",".join(f"{value * 10 ** (half_decades / 2):.2g}" for half_decades in range(-3, 4))
 
 
-def resolve_n_jobs(n_jobs: int) -> int:
-    """Return how many jobs run side by side: -1 stands for as many as there are threads."""
-    return n_jobs if n_jobs > 0 else cpu_threads()
-
-
 def search_direction(metric: str, mode: str | None) -> str:
     """Return the direction in which Optuna searches: that of `mode`, or, where it is None, of the metric's usual name.
 
@@ -77,6 +71,5 @@ OmegaConf.register_new_resolver("backlit.job_name", job_name, replace=True)
 OmegaConf.register_new_resolver("backlit.run_name", run_name, replace=True)
 OmegaConf.register_new_resolver("backlit.sweep_name", sweep_name, replace=True)
 OmegaConf.register_new_resolver("backlit.around", values_around, replace=True)
-OmegaConf.register_new_resolver("backlit.at_once", resolve_n_jobs, replace=True)
 OmegaConf.register_new_resolver("backlit.direction", search_direction, replace=True)
 offer_run_data({}, "32-true")

@@ -1,6 +1,7 @@
 """Forked processes that send back a result, none of which outlives the process that has forked it."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import pickle
@@ -68,57 +69,88 @@ def when_parent_ends(parent: int, end: Callable[[], object]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-@contextlib.contextmanager
-def run_in_child(function: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
-    """Run `function` in a forked process, which is killed at the end of this context if it still runs.
+class Child:
+    """A function that runs in a forked process; if processes cannot be forked, it runs when its result is wanted.
 
-    Yields:
-        A function that waits for the result and returns it. It raises the exception of `function`, or RuntimeError if
-        the process has died. If processes cannot be forked, it is `function` itself.
+    Args:
+        function: What runs there.
     """
-    if not CAN_FORK:
-        yield function
-        return
-    parent = os.getpid()
 
-    def work() -> tuple[bool, Any]:
-        # A terminal sends Ctrl-C to this process, too; the parent ends it.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        when_parent_ends(parent, lambda: os._exit(1))
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function = function
+        self._process: Any = None
+        if not CAN_FORK:
+            return
+        self._receiver, sender = multiprocessing.Pipe(duplex=False)
         try:
-            return True, function()
-        except Exception as error:
-            try:
-                pickle.loads(pickle.dumps(error))
-            except Exception:  # an exception with arguments of its own
-                return False, RuntimeError(f"{type(error).__name__}: {error}")
-            return False, error
+            with hold_signals():
+                self._process = fork(functools.partial(_call, function, os.getpid()), self._receiver, sender)
+        except BaseException:  # a signal that was held: whoever wanted the result does not get this object to close
+            self.close()
+            raise
 
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    process: Any = None
+    def handles(self) -> list[Any]:
+        """Return what `multiprocessing.connection.wait` can wait for until there is a result."""
+        return [] if self._process is None else [self._receiver, self._process.sentinel]
 
-    def result() -> Any:
+    def has_ended(self) -> bool:
+        """Return whether `result` does not wait."""
+        return self._process is None or self._receiver.poll() or not self._process.is_alive()
+
+    def result(self) -> Any:
+        """Wait for the result of the function and return it.
+
+        Raises:
+            Exception: That of the function.
+            RuntimeError: If the process has died.
+        """
+        if self._process is None:
+            return self._function()
         # What the process has forked itself may keep the pipe open when it has died.
-        while not receiver.poll(POLL_S) and process.is_alive():
+        while not self._receiver.poll(POLL_S) and self._process.is_alive():
             pass
         try:
-            if not receiver.poll():
+            if not self._receiver.poll():
                 raise EOFError
-            succeeded, value = receiver.recv()
+            succeeded, value = self._receiver.recv()
         except (EOFError, OSError):  # OSError: it was killed while it was sending
-            process.join()
-            raise RuntimeError(f"the process that checks the jobs ended with exit code {process.exitcode}") from None
+            self._process.join()
+            code = self._process.exitcode
+            raise RuntimeError(f"the process that checks the jobs ended with exit code {code}") from None
         if not succeeded:
             raise value
         return value
 
+    def close(self) -> None:
+        """Kill the process, if it still runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._receiver.close()
+
+
+def _call(function: Callable[[], Any], parent: int) -> tuple[bool, Any]:
+    """Return whether a function has succeeded, and its value or exception; in a process that was forked for it."""
+    # A terminal sends Ctrl-C to this process, too; the parent ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    when_parent_ends(parent, lambda: os._exit(1))
     try:
-        with hold_signals():
-            process = fork(work, receiver, sender)
-        yield result
-    finally:
-        if process is not None:
-            process.kill()
-            process.join()
-        receiver.close()
+        return True, function()
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:  # an exception with arguments of its own
+            return False, RuntimeError(f"{type(error).__name__}: {error}")
+        return False, error
+
+
+@contextlib.contextmanager
+def run_in_child(function: Callable[[], Any]) -> Iterator[Callable[[], Any]]:
+    """Run `function` in a `Child`, which is killed at the end of this context if it still runs.
+
+    Yields:
+        A function that waits for the result and returns it.
+    """
+    with contextlib.closing(Child(function)) as child:
+        yield child.result

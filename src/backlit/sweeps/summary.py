@@ -15,6 +15,7 @@ from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
 from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
+from backlit.sweeps.study import JOURNAL
 from backlit.sweeps.table import print_table, tabulate, write_tables
 from backlit.text import printable, shell_path
 
@@ -26,13 +27,13 @@ def summarize_sweep(sweep_dir: Path) -> bool:
     """Print the summary of a sweep, and write it as ``sweep.csv``, ``sweep.md`` and ``sweep.png``.
 
     Returns:
-        Whether all its jobs are completed.
+        Whether it is done, see `_is_done`.
     """
     return summarize_entries(sweep_dir, *sweep_entries(sweep_dir))
 
 
 def summarize_entries(sweep_dir: Path, entries: Sequence[Entry], problems: Sequence[str]) -> bool:
-    """Print and write the summary of a sweep from its entries; return whether all its jobs are completed.
+    """Print and write the summary of a sweep from its entries; return whether it is done.
 
     Args:
         sweep_dir: The sweep.
@@ -51,7 +52,18 @@ def summarize_entries(sweep_dir: Path, entries: Sequence[Entry], problems: Seque
         _write_picture(sweep_dir / "sweep.png", entries)
     except OSError as error:
         print(printable(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}"), file=sys.stderr)
-    return not problems and all(entry.status == "completed" for entry in entries)
+    return not problems and _is_done(sweep_dir, entries)
+
+
+def _is_done(sweep_dir: Path, entries: Sequence[Entry]) -> bool:
+    """Return whether all jobs of a grid are completed; of a search, whether none is open and one is completed."""
+    statuses = {entry.status for entry in entries}
+    return statuses <= _ended_statuses(sweep_dir) and ("completed" in statuses or not entries)
+
+
+def _ended_statuses(sweep_dir: Path) -> set[str]:
+    """Return the statuses of jobs that are not run again when a sweep resumes: a failed trial is a result, too."""
+    return {"completed", "pruned", "failed"} if (sweep_dir / JOURNAL).exists() else {"completed"}
 
 
 def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
@@ -103,7 +115,7 @@ def _commands(
     with contextlib.suppress(ValueError):  # that it cannot be read is said already
         record = read_sweep(sweep_dir)
     recorded = record["jobs"]
-    open_jobs = len(recorded) - sum(entry.status in ("completed", "running") for entry in entries)
+    open_jobs = len(recorded) - sum(entry.status in {*_ended_statuses(sweep_dir), "running"} for entry in entries)
     if recorded and open_jobs:
         first = next((entry.directory for entry in entries if entry.run), sweep_dir)
         resume = resume_command(sweep_dir, record.get("arguments", []), is_sweep=True, parts_of=first)

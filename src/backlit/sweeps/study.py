@@ -1,0 +1,220 @@
+"""The study of a search: Optuna's journal in the sweep's directory, its sampler and its pruner."""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from backlit.errors import ConfigError
+from backlit.sweeps.search_space import SearchSpace
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
+PRUNERS = ("asha", "median", "hyperband", "none")
+JOURNAL = "optuna.journal"
+# The step of the first validation of the search, in optimizer steps: the unit of the pruners.
+_FIRST_STEP = "first_step"
+_PLANNED_STEPS = "planned_steps"
+# Trials before TPE and GP model the results, and before the median of others can end a trial.
+_STARTUP_TRIALS = 5
+
+
+@dataclass(frozen=True)
+class StudySettings:
+    """How a study proposes trials and ends them.
+
+    Args:
+        name: The study's name.
+        direction: ``minimize`` or ``maximize``.
+        sampler: One of `SAMPLERS`.
+        pruner: One of `PRUNERS`.
+        seed: Seeds the sampler.
+    """
+
+    name: str
+    direction: Literal["minimize", "maximize"]
+    sampler: str
+    pruner: str
+    seed: int
+
+
+class Study:
+    """A study in the journal of a sweep's directory; each process opens it by itself.
+
+    Args:
+        sweep_dir: The sweep's directory.
+        settings: How it proposes trials and ends them.
+        space: What is varied.
+
+    Raises:
+        ConfigError: If the sampler cannot draw from the space, if the journal cannot be read, or if it has trials of
+            another space.
+    """
+
+    def __init__(self, sweep_dir: Path, settings: StudySettings, space: SearchSpace) -> None:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.sweep_dir, self.settings, self.space = sweep_dir, settings, space
+        _check_sampler(settings.sampler, space)
+        path = sweep_dir / JOURNAL
+        try:
+            with _quiet():
+                # A lock that is a symbolic link, Optuna's default, would look like one that leads out of the sweep.
+                backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+                self.storage = JournalStorage(backend)
+                self.study = optuna.create_study(
+                    storage=self.storage,
+                    study_name=settings.name,
+                    direction=settings.direction,
+                    load_if_exists=True,
+                )
+                trials = self.study.get_trials(deepcopy=False)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
+        if self.study.direction.name.lower() != settings.direction:
+            raise ConfigError([f"{path} must be the journal of a search that {settings.direction}s"])
+        for trial in trials:
+            if trial.distributions and trial.distributions != space.distributions:
+                raise ConfigError([_describe_difference(path, trial.distributions, space.distributions)])
+
+    def ask(self) -> tuple[int, dict[str, Any]]:
+        """Return number and parameters of a new trial."""
+        trials = self.study.get_trials(deepcopy=False)
+        with _quiet():
+            self.study.sampler = self._make_sampler(len(trials))
+            self.study.pruner = self._make_pruner()  # hyperband's brackets have samplers of their own
+            trial = self.study.ask(self.space.distributions)
+        return trial.number, trial.params
+
+    def trials(self) -> "list[optuna.trial.FrozenTrial]":
+        """Return all trials, by number."""
+        return self.study.get_trials(deepcopy=False)
+
+    def report(self, number: int, values: Mapping[int, float], planned_steps: int) -> int | None:
+        """Take note of the values of a running trial; return the step at which the trial turned out not to be worth it.
+
+        Args:
+            number: The trial.
+            values: The optimized metric by the number of optimizer steps after which it was measured, in their order:
+                trials are compared at equal steps. Those that are known already are ignored.
+            planned_steps: The number of steps at which the trial ends.
+        """
+        import optuna
+
+        trial_id = self._trial_id(number)
+        known = self.storage.get_trial(trial_id).intermediate_values
+        new = {step: value for step, value in values.items() if step not in known}
+        if new and _FIRST_STEP not in self.study.user_attrs:
+            self.study.set_user_attr(_FIRST_STEP, max(1, min(new)))
+            self.study.set_user_attr(_PLANNED_STEPS, max(1, planned_steps))
+        self.study.pruner = self._make_pruner()
+        trial = optuna.trial.Trial(self.study, trial_id)
+        with _quiet():
+            for step, value in new.items():
+                trial.report(value, step)
+                if step < planned_steps and trial.should_prune():
+                    return step
+        return None
+
+    def tell(self, number: int, value: float | None, state: str) -> None:
+        """End a trial.
+
+        Args:
+            number: The trial.
+            value: Its result, if it is complete.
+            state: ``complete``, ``pruned`` or ``fail``.
+        """
+        import optuna
+
+        self.study.tell(number, value, state=optuna.trial.TrialState[state.upper()], skip_if_finished=True)
+
+    def _trial_id(self, number: int) -> int:
+        study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        return self.storage.get_trial_id_from_study_id_trial_number(study_id, number)
+
+    def _make_sampler(self, n_trials: int) -> "optuna.samplers.BaseSampler":
+        """Return the sampler for the next trial; the same one whether the search was interrupted or not."""
+        from optuna import samplers
+
+        # A process draws one trial: from one seed it would draw the same as the one before.
+        seed = (self.settings.seed + n_trials) % 2**32
+        if self.settings.sampler == "gp":
+            return samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
+        if self.settings.sampler == "cmaes":
+            return samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False)
+        if self.settings.sampler == "qmc":  # counts in the journal which points were drawn
+            return samplers.QMCSampler(
+                scramble=True, seed=self.settings.seed, warn_independent_sampling=False, warn_asynchronous_seeding=False
+            )
+        if self.settings.sampler == "random":
+            return samplers.RandomSampler(seed=seed)
+        if self.settings.sampler == "grid":
+            return samplers.GridSampler(grid_values(self.space), seed=self.settings.seed)
+        return samplers.TPESampler(
+            seed=seed, n_startup_trials=_STARTUP_TRIALS, multivariate=True, warn_independent_sampling=False
+        )
+
+    def _make_pruner(self) -> "optuna.pruners.BasePruner":
+        from optuna import pruners
+
+        first_step = self.study.user_attrs.get(_FIRST_STEP)
+        if self.settings.pruner == "none" or first_step is None:
+            return pruners.NopPruner()
+        if self.settings.pruner == "median":
+            return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=first_step)
+        if self.settings.pruner == "hyperband":
+            planned = max(first_step, self.study.user_attrs[_PLANNED_STEPS])
+            return pruners.HyperbandPruner(min_resource=first_step, max_resource=planned, reduction_factor=2)
+        return pruners.SuccessiveHalvingPruner(min_resource=first_step, reduction_factor=2)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Leave out Optuna's warnings about its own experiments."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def grid_values(space: SearchSpace) -> dict[str, list[Any]]:
+    """Return the values of each key of a space that can be listed."""
+    from optuna.distributions import CategoricalDistribution, IntDistribution
+
+    values: dict[str, list[Any]] = {}
+    for key, distribution in space.distributions.items():
+        if isinstance(distribution, CategoricalDistribution):
+            values[key] = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution) and not distribution.log:
+            values[key] = list(range(distribution.low, distribution.high + 1, distribution.step))
+        elif (step := getattr(distribution, "step", None)) is not None:
+            low, high = distribution.low, distribution.high  # type: ignore[attr-defined]
+            values[key] = [low + index * step for index in range(round((high - low) / step) + 1)]
+        else:
+            rule = "must have lists or ranges of values for hydra.sweeper.sampler=grid"
+            raise ConfigError([f"{key} {rule}, got an interval"])
+    return values
+
+
+def _check_sampler(name: str, space: SearchSpace) -> None:
+    """Raise `ConfigError` if a sampler cannot draw from a space."""
+    from optuna.distributions import CategoricalDistribution
+
+    if name == "grid":
+        grid_values(space)
+    numbers = [d for d in space.distributions.values() if not isinstance(d, CategoricalDistribution)]
+    fewest = {"cmaes": 2, "qmc": 1}.get(name, 0)
+    if len(numbers) < fewest:
+        rule = f"hydra.sweeper.sampler={name} must have {fewest} keys with an interval or a range"
+        raise ConfigError([f"{rule}, got {len(numbers)}: take tpe"])
+
+
+def _describe_difference(path: Path, earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    keys = [key for key in {**earlier, **now} if earlier.get(key) != now.get(key)]
+    details = "; ".join(f"{key} was {earlier.get(key, 'not varied')}, is {now.get(key, 'not varied')}" for key in keys)
+    return f"a search that resumes must vary what it has varied ({path}): {details}"
