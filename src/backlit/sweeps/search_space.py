@@ -100,7 +100,7 @@ def read_space(params: DictConfig, arguments: Sequence[str], config_loader: Conf
             else:
                 distributions[key] = _distribution(override)
         except ValueError as error:
-            problems.append(f"{key} {error}, got {override.get_value_element_as_str()}")
+            problems.append(f"{key} {error}, got {str(override.input_line).partition('=')[2]}")
     if problems:
         raise ConfigError(problems)
     if not distributions:

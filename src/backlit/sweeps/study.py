@@ -75,7 +75,7 @@ class Study:
                     load_if_exists=True,
                 )
                 trials = self.study.get_trials(deepcopy=False)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (AssertionError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
         if self.study.direction.name.lower() != settings.direction:
             raise ConfigError([f"{path} must be the journal of a search that {settings.direction}s"])
