@@ -164,14 +164,24 @@ def test_without_fork_each_job_starts_as_a_command(call_command: CallCommand, mo
     assert "hydra.run.dir=" in record["command"]  # a forked job gets its directory from its parent
 
 
-def test_a_search_by_optuna_resumes_after_a_stop(run_command: RunCommand) -> None:
-    search = ["sweep=optuna", "hydra.sweeper.n_trials=3", "data.passes_per_epoch=5"]
+def test_a_search_that_is_killed_twice_goes_on_with_the_same_trials(run_command: RunCommand) -> None:
+    search = ["sweep=optuna", "hydra.sweeper.n_trials=4", "data.passes_per_epoch=5", "hydra.launcher.n_jobs=2"]
     process = start_sweep(*LONG, *search, directory=Path.cwd())
-    sweep = wait_for_checkpoint(process)
+    sweep = wait_for_checkpoint(process, "1_")
+    process.kill()
+    process.communicate(timeout=60)
+    wait_until(lambda: not processes_with_files_below(sweep))
+    first = {record["overrides"][-3] for record in job_records(sweep)}
+    process = start_sweep("resume=latest", directory=Path.cwd())
+    wait_for_checkpoint(process, "2_")
     end_sweep(process, signal.SIGINT)
-    assert job_statuses(sweep)[-1] == "interrupted"
-    resumed = run_command("backlit-train", "-m", "resume=latest", "hydra.launcher.n_jobs=2")
+    resumed = run_command("backlit-train", "-m", "resume=latest", "hydra.sweeper.pruner=none")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert "resumes from its last checkpoint" in resumed.stdout
-    assert job_statuses(sweep) == ["completed"] * 3
-    assert len({json.dumps(record["overrides"]) for record in job_records(sweep)}) == 3
+    records = job_records(sweep)
+    assert {record["status"] for record in records} <= {"completed", "pruned"}
+    assert len({json.dumps(record["overrides"]) for record in records}) == 4, "no trial is doubled"
+    assert first <= {record["overrides"][-3] for record in records}
+    pruned = [record["error"] for record in records if record["status"] == "pruned"]
+    assert all(error.startswith("pruned at epoch ") for error in pruned)
+    assert len(read_table(sweep / "sweep.csv")) == 4

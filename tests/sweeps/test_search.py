@@ -1,67 +1,188 @@
-import logging
-import warnings
+"""A search as the source of jobs; the jobs themselves are written as they would leave their files."""
+
+import statistics
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext
+from omegaconf import DictConfig, open_dict
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
 
-from backlit.errors import ConfigError
-from backlit.sweeps.search import prepare_search
+from backlit.config.conf import CONFIG_DIR
+from backlit.runs.record import rename_status
+from backlit.runs.run import Run
+from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.job import Job
+from backlit.sweeps.search import Search
+from backlit.sweeps.search_space import SearchSpace
+from backlit.sweeps.study import Study, StudySettings
+from backlit.sweeps.sweep import Sweep
+from tests.helpers.sweeps import write_run
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # SQLAlchemy's, about this version of Optuna
-    import optuna
-    from optuna.trial import TrialState
-
-SPACE: dict[str, optuna.distributions.BaseDistribution] = {"lr": optuna.distributions.UniformDistribution(0, 1)}
+MakeSearch = Callable[..., Search]
 
 
 @pytest.fixture
-def study(tmp_path: Path) -> optuna.Study:
-    """A stopped search: one trial with a result, one that was running, one that failed."""
-    optuna.logging.set_verbosity(logging.WARNING)
-    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
-    trials = [study.ask(SPACE) for _ in range(3)]
-    study.tell(trials[0], 0.5)
-    study.tell(trials[2], state=TrialState.FAIL)
-    return study
+def make_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSearch:
+    """Return a function that makes a search of points by `optimizer.lr`; each call is another attempt."""
+    monkeypatch.setattr("backlit.sweeps.fork.CAN_FORK", False)
+    directory = tmp_path / "sweep"
+    directory.mkdir()
+
+    def make(*, seeds: int = 1, problems: dict[int, str] | None = None, **settings: Any) -> Search:
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            config = compose("train", ["experiment=points"], return_hydra_config=True)
+            loader = GlobalHydra.instance().config_loader()
+        with open_dict(config):
+            config.hydra.sweep.dir = str(directory)
+            config.hydra.overrides.task = ["experiment=points"]
+
+        def task(config: DictConfig) -> None: ...
+
+        task.check = lambda config: [(problems or {})[config.seed]] if config.seed in (problems or {}) else []  # type: ignore[attr-defined]
+        sweep = Sweep(config, HydraContext(config_loader=loader, callbacks=None), task)  # type: ignore[arg-type]
+        space = SearchSpace(
+            {"optimizer.lr": FloatDistribution(0.1, 1)},
+            ["experiment=points"],
+            [[f"seed={seed}"] for seed in range(seeds)],
+        )
+        study = Study(directory, StudySettings("points", "minimize", "random", "asha", 0), space)
+        return Search(sweep, study, **{"gpus": 0, "n_trials": 3, "timeout": None, **settings})
+
+    return make
 
 
-def config(tmp_path: Path) -> DictConfig:
-    sweeper = {"storage": f"sqlite:///{tmp_path}/optuna.db", "study_name": "s", "n_trials": 5, "sampler": {"seed": 3}}
-    return OmegaConf.create({"hydra": {"sweeper": sweeper}})
+def next_job(search: Search) -> Job:
+    job = search.next_job()
+    assert job is not None
+    return job
 
 
-def test_a_resumed_search_repeats_the_trials_without_a_result_first(study: optuna.Study, tmp_path: Path) -> None:
-    resumed = config(tmp_path)
-    prepare_search(resumed, is_resumed=True)
-    reloaded = optuna.load_study(study_name="s", storage=resumed.hydra.sweeper.storage)
-    states = [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL, TrialState.WAITING, TrialState.WAITING]
-    assert [trial.state for trial in reloaded.trials] == states
-    lost = [trial.params["lr"] for trial in reloaded.trials[1:3]]
-    assert [reloaded.ask(SPACE).params["lr"] for _ in lost] == lost
-    assert resumed.hydra.sweeper.n_trials == 4
-    assert resumed.hydra.sweeper.sampler.seed > 3  # with the same seed the sampler would propose the same again
+def finish(search: Search, job: Job, losses: list[float], **record: Any) -> None:
+    """Let a job end after an epoch for each loss."""
+    write_run(job.directory, ["optimizer.lr=1"], losses, **record)
+    search.ended(job, Run.read(job.directory))
 
 
-def test_a_new_search_is_left_as_it_is(study: optuna.Study, tmp_path: Path) -> None:
-    new = config(tmp_path)
-    prepare_search(new, is_resumed=False)
-    assert new == config(tmp_path)
-    assert len(study.trials) == 3
+def states(search: Search) -> list[TrialState]:
+    return [trial.state for trial in search.study.trials()]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "line"),
-    [
-        ("n_trials", 0, "hydra.sweeper.n_trials must be >= 1, got 0"),
-        ("max_failure_rate", 2.0, "hydra.sweeper.max_failure_rate must be >= 0 and <= 1 or null, got 2.0"),
-        ("max_failure_rate", float("nan"), "hydra.sweeper.max_failure_rate must be >= 0 and <= 1 or null, got nan"),
-        ("sampler.seed", -1, "hydra.sweeper.sampler.seed must be >= 0 and < 4294967296 or null, got -1"),
-    ],
-)
-def test_a_key_out_of_its_range_is_named(tmp_path: Path, key: str, value: object, line: str) -> None:
-    wrong = config(tmp_path)
-    OmegaConf.update(wrong, f"hydra.sweeper.{key}", value)
-    with pytest.raises(ConfigError, match=line):
-        prepare_search(wrong, is_resumed=False)
+def test_each_trial_is_a_job_with_its_number(make_search: MakeSearch) -> None:
+    search = make_search()
+    values = [0.5, 0.3, 0.4]
+    for number, value in enumerate(values):
+        assert search.remaining() == 3 - number
+        job = next_job(search)
+        assert job.number == number
+        finish(search, job, [value])
+    assert (search.next_job(), search.remaining(), search.handles()) == (None, 0, [])
+    trials = search.study.trials()
+    assert [trial.value for trial in trials] == values
+    recorded = read_sweep(search.sweep.directory)["jobs"]
+    assert [job["number"] for job in recorded] == [0, 1, 2]
+    for trial, job in zip(trials, recorded, strict=True):
+        assert job["overrides"] == ["experiment=points", f"optimizer.lr={trial.params['optimizer.lr']}", "seed=0"]
+
+
+def test_a_failed_trial_is_a_result_and_ten_in_a_row_end_the_search(make_search: MakeSearch) -> None:
+    search = make_search(n_trials=30)
+    for _ in range(4):
+        finish(search, next_job(search), [1.0], status="failed", error="FloatingPointError: train/loss is nan")
+    finish(search, next_job(search), [0.5])
+    for _ in range(10):
+        assert not search.is_hopeless
+        search.ended(next_job(search), None)
+    assert search.is_hopeless
+    assert (search.next_job(), search.remaining()) == (None, 0)
+    assert states(search) == [TrialState.FAIL] * 4 + [TrialState.COMPLETE] + [TrialState.FAIL] * 10
+
+
+def test_a_rejected_trial_is_in_the_table_with_its_reason(make_search: MakeSearch) -> None:
+    search = make_search(problems={0: "optimizer.lr must be less"}, n_trials=2)
+    assert search.next_job() is None
+    assert states(search) == [TrialState.FAIL] * 2
+    recorded = read_sweep(search.sweep.directory)["jobs"]
+    runs = [Run.read(search.sweep.directory / job["directory"]) for job in recorded]
+    assert [(run.status, run.record["error"]) for run in runs if run] == [("failed", "optimizer.lr must be less")] * 2
+
+
+def test_a_job_that_does_worse_than_others_is_pruned(make_search: MakeSearch) -> None:
+    search = make_search()
+    planned: dict[str, Any] = {"planned_steps": 40, "status": "running"}
+    good, bad = next_job(search), next_job(search)
+    write_run(good.directory, ["optimizer.lr=1"], [0.5], **planned)
+    assert search.find_losers([good, bad]) == {}
+    write_run(bad.directory, ["optimizer.lr=1"], [0.6, 0.7], **planned)
+    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: val/loss 0.6"}
+    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: val/loss 0.6"}
+    rename_status(bad.directory, "pruned", "pruned at epoch 1: val/loss 0.6")
+    search.ended(bad, Run.read(bad.directory))
+    assert states(search) == [TrialState.RUNNING, TrialState.PRUNED]
+
+
+def test_a_job_that_completes_before_it_is_stopped_counts(make_search: MakeSearch) -> None:
+    search = make_search()
+    good, bad = next_job(search), next_job(search)
+    write_run(good.directory, ["optimizer.lr=1"], [0.5], planned_steps=40, status="running")
+    write_run(bad.directory, ["optimizer.lr=1"], [0.9], planned_steps=40, status="running")
+    assert list(search.find_losers([good, bad])) == [bad.number]
+    rename_status(bad.directory, "completed", "")
+    search.ended(bad, Run.read(bad.directory))
+    assert states(search) == [TrialState.RUNNING, TrialState.COMPLETE]
+
+
+def test_seeds_repeat_a_trial_whose_first_job_is_completed(make_search: MakeSearch) -> None:
+    search = make_search(seeds=3, n_trials=2)
+    assert search.remaining() == 6
+    first = next_job(search)
+    second = next_job(search)  # of another trial: whether the first is worth three jobs is not known
+    assert (first.number, second.number) == (0, 3)
+    finish(search, first, [0.6])
+    rest = [next_job(search) for _ in range(2)]
+    assert [job.number for job in rest] == [1, 2]
+    rename = write_run(second.directory, ["optimizer.lr=1"], [0.9], status="pruned", error="pruned at epoch 1")
+    search.ended(second, Run.read(rename))
+    for job, value in zip(rest, (0.4, 0.5), strict=True):
+        finish(search, job, [value])
+    assert (search.next_job(), search.remaining()) == (None, 0)
+    complete, pruned = search.study.trials()
+    assert complete.value == pytest.approx(statistics.mean([0.6, 0.4, 0.5]))
+    assert pruned.state == TrialState.PRUNED
+
+
+def test_without_new_trials_the_seeds_of_running_ones_start(make_search: MakeSearch) -> None:
+    search = make_search(seeds=2, n_trials=1)
+    jobs = [next_job(search), next_job(search)]
+    assert [job.number for job in jobs] == [0, 1]
+    search.ended(jobs[0], None)  # it was killed
+    assert search.find_losers([jobs[1]]) == {1: f"stopped: {jobs[0].name} has failed"}
+    rename = write_run(jobs[1].directory, ["optimizer.lr=1"], [0.9], status="pruned", error="stopped")
+    search.ended(jobs[1], Run.read(rename))
+    assert states(search) == [TrialState.FAIL]
+
+
+def test_an_interrupted_search_goes_on_with_its_open_trials(make_search: MakeSearch) -> None:
+    search = make_search()
+    done, stopped, untold = (next_job(search) for _ in range(3))
+    finish(search, done, [0.5])
+    write_run(stopped.directory, ["optimizer.lr=1"], [0.5], status="interrupted")
+    write_run(untold.directory, ["optimizer.lr=1"], [0.25])  # it ended after the search was killed
+    again = make_search(n_trials=4)
+    assert again.remaining() == 3
+    job = next_job(again)
+    assert (job.number, job.directory, job.overrides) == (stopped.number, stopped.directory, stopped.overrides)
+    new = next_job(again)
+    assert new.number == 3
+    assert [trial.value for trial in again.study.trials()] == [0.5, None, 0.25, None]
+    assert len({trial.params["optimizer.lr"] for trial in again.study.trials()}) == 4
+
+
+def test_after_the_timeout_no_new_trial_starts(make_search: MakeSearch) -> None:
+    search = make_search(timeout=1e-9)
+    assert (search.next_job(), search.remaining()) == (None, 0)
