@@ -16,7 +16,9 @@ from backlit.errors import ConfigError
         "~scheduler",
         "task_name=my-task_2.1",
         "hydra.run.dir='outputs/a run'",
-        "hydra/sweeper=optuna",
+        "hydra/sweeper=search",
+        "hydra.sweeper.sampler=gp",
+        "hydra.sweeper.timeout=60",
         "data.data_dir=/data/mnist",
         "task_name=team/a",
         """task_name='ü = "a", [b] $c ~'""",
@@ -45,6 +47,7 @@ def test_options_numbers_and_texts_are_plain(override: str) -> None:
         "hydra.callbacks.x._target_=os.system",
         "hydra.run.dir=${evil}",
         "hydra/launcher=joblib",
+        "hydra.sweeper.sampler=cmaes",
         "my/group=../x",
     ],
 )

@@ -21,7 +21,7 @@ def content_of(directory: Path) -> dict[str, bytes | None]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("name", ["sweep.json", "optuna.db", "multirun.yaml"])
+@pytest.mark.parametrize("name", ["sweep.json", "optuna.journal", "multirun.yaml"])
 def test_a_sweep_is_never_started_in_a_directory_with_files_of_a_sweep(
     name: str, call_command: CallCommand, tmp_path: Path
 ) -> None:

@@ -9,8 +9,7 @@ from hydra.utils import get_class
 from omegaconf import OmegaConf
 
 from backlit.config.build import FOLLOWED
-from backlit.config.conf import CONFIG_DIR, job_name, resolve_n_jobs, values_around
-from backlit.config.machine import cpu_threads
+from backlit.config.conf import CONFIG_DIR, job_name, values_around
 from backlit.training.build import find_problems
 from tests.conftest import Compose
 
@@ -104,8 +103,3 @@ def test_a_job_is_named_by_its_number_and_its_overrides(overrides: str, name: st
 def test_values_around_a_value_are_two_a_decade() -> None:
     values = [float(value) for value in values_around(0.1).split(",")]
     assert values == pytest.approx([10 ** (-1 + half / 2) for half in range(-3, 4)], rel=0.03)
-
-
-def test_a_number_of_jobs_of_minus_1_means_all_threads() -> None:
-    assert resolve_n_jobs(3) == 3
-    assert resolve_n_jobs(-1) == cpu_threads() >= 1

@@ -21,7 +21,12 @@ from backlit.runs.places import iter_texts, outside_override
 _HYDRA_SETTINGS = re.compile(
     r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|timeout|pruner|seed))"
 )
-_HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=grid", "hydra/sweeper=search")
+_HYDRA_PLUGINS = (
+    "hydra/launcher=backlit",
+    *(f"hydra/sweeper={name}" for name in ("basic", "grid", "search")),
+    # Not cmaes, which unpickles its state from the journal.
+    *(f"hydra.sweeper.sampler={name}" for name in ("tpe", "gp", "qmc", "random", "grid")),
+)
 # What makes a command a sweep; backlit records none of these for a run or a job.
 _MAKES_SWEEP = re.compile(r"(-m|--multirun)$|[+~]*(sweep|hydra/sweeper|hydra\.mode)=(?!RUN$)")
 # More than any command has; Hydra's parser takes a second for a text of a thousand brackets.

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from backlit.config.machine import cpu_threads
-from backlit.errors import ConfigError
 from backlit.runs.git import git_state
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import run_in_child
@@ -39,17 +38,15 @@ def import_for_jobs() -> None:
     git_state()  # it caches its result, which the forked jobs inherit
 
 
-def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> None:
-    """Prepare the engine for the jobs, and check each of them.
+def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> list[list[str]]:
+    """Prepare the engine for the jobs; return what is wrong with each of them, a line a problem.
 
     Raises:
-        ConfigError: If a job is invalid, or needs what the engine has not got; with all problems of all jobs.
+        ConfigError: If the engine cannot work here at all.
     """
     limits = engine.prepare(jobs)
     found = [[] for _ in jobs] if sweep.check is None else find_problems(jobs, sweep.check)
-    problems = _describe(jobs, [own + more for own, more in zip(found, limits, strict=True)])
-    if problems:
-        raise ConfigError(problems)
+    return [own + more for own, more in zip(found, limits, strict=True)]
 
 
 def find_problems(jobs: Sequence[Job], check: Check) -> list[list[str]]:
@@ -68,7 +65,7 @@ def _check_part(check: Check, jobs: Sequence[Job]) -> list[list[str]]:
     return [check(task_config(job.config)) for job in jobs]
 
 
-def _describe(jobs: Sequence[Job], job_problems: Sequence[list[str]]) -> list[str]:
+def describe_problems(jobs: Sequence[Job], job_problems: Sequence[list[str]]) -> list[str]:
     """Return a line per problem that all jobs have, then one per problem and job."""
     shared = [line for line in job_problems[0] if len(jobs) > 1 and all(line in lines for lines in job_problems)]
     own = zip(jobs, job_problems, strict=True)

@@ -8,7 +8,7 @@ from hydra.core.utils import JobReturn, configure_log, setup_globals
 
 from backlit.errors import ConfigError
 from backlit.sweeps.attempts import record_jobs, split_completed, uncompleted_jobs
-from backlit.sweeps.check_jobs import check_jobs, import_for_jobs
+from backlit.sweeps.check_jobs import check_jobs, describe_problems, import_for_jobs
 from backlit.sweeps.compose import compose_jobs
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import run_in_child
@@ -48,7 +48,8 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
             import_for_jobs()
         composed_jobs: list[Job] = composed()
     jobs = _without_repetitions(composed_jobs)
-    check_jobs(sweep, engine, jobs)
+    if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
+        raise ConfigError(problems)
     record_jobs(jobs, sweep.directory)
     results, waiting = split_completed(jobs)
     run_jobs(sweep, engine, Grid(waiting), results)

@@ -2,8 +2,10 @@
 
 import contextlib
 import functools
+import importlib.util
 import logging
 import math
+import re
 import statistics
 import time
 from collections import deque
@@ -27,7 +29,7 @@ from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import record_end, task_config
 from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.search_space import SearchSpace, read_space
-from backlit.sweeps.study import PRUNERS, SAMPLERS, Study, StudySettings, grid_values
+from backlit.sweeps.study import PRUNERS, SAMPLERS, Study, StudySettings, check_sampler, grid_values
 from backlit.sweeps.sweep import Sweep
 from backlit.text import shell_path
 
@@ -71,8 +73,11 @@ def search(
     """
     setup_globals()
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
+    if importlib.util.find_spec("optuna") is None:
+        raise ConfigError(["a search needs Optuna: pip install 'backlit[optuna]'"])
     _check_settings(sweep, n_trials=n_trials, timeout=timeout, sampler=sampler, pruner=pruner, seed=seed)
     space = read_space(params, arguments, sweep.hydra_context.config_loader)
+    check_sampler(sampler, space)
     sweep.directory.mkdir(parents=True, exist_ok=True)
     settings = StudySettings(str(sweep.config.task_name), direction, sampler, pruner, seed or 0)
     if sampler == "grid":
@@ -81,7 +86,9 @@ def search(
     with run_in_child(functools.partial(_compose_corners, sweep, space)) as composed:
         import_for_jobs()
         corners: list[Job] = composed()
-    check_jobs(sweep, engine, corners)
+    # The same end stands in several examples.
+    if problems := list(dict.fromkeys(line for lines in check_jobs(sweep, engine, corners) for line in lines)):
+        raise ConfigError([_add_int(line) for line in problems])
     source = Search(
         sweep,
         Study(sweep.directory, settings, space),
@@ -112,6 +119,15 @@ def _check_settings(sweep: Sweep, *, sampler: str, pruner: str, **numbers: objec
         )
     if problems := [line for line in found if line]:
         raise ConfigError(problems)
+
+
+def _add_int(problem: str) -> str:
+    """Return a problem with what to type for whole numbers: Hydra's intervals are of floats."""
+    return (
+        f"{problem}; for whole numbers: int(interval(...))"
+        if re.search("must be int .*, got [-.0-9e]+$", problem)
+        else problem
+    )
 
 
 def _compose_corners(sweep: Sweep, space: SearchSpace) -> list[Job]:

@@ -61,7 +61,7 @@ class Study:
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep_dir, self.settings, self.space = sweep_dir, settings, space
-        _check_sampler(settings.sampler, space)
+        check_sampler(settings.sampler, space)
         path = sweep_dir / JOURNAL
         try:
             with _quiet():
@@ -201,7 +201,7 @@ def grid_values(space: SearchSpace) -> dict[str, list[Any]]:
     return values
 
 
-def _check_sampler(name: str, space: SearchSpace) -> None:
+def check_sampler(name: str, space: SearchSpace) -> None:
     """Raise `ConfigError` if a sampler cannot draw from a space."""
     from optuna.distributions import CategoricalDistribution
 
