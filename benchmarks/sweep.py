@@ -1,4 +1,4 @@
-"""How fast a sweep of 8 learning rates is: backlit's launcher against Hydra's basic one, joblib's, and plain programs.
+"""How fast a sweep of 8 learning rates is, one and two jobs at a time, against plain programs.
 
     python benchmarks/sweep.py [--repeats 3]
 
@@ -26,16 +26,14 @@ MORE = {"points": [], "mnist_mlp": ["trainer.max_epochs=1"]}
 LAUNCHERS = {
     "backlit, one at a time": [],
     "backlit, two at once": ["hydra.launcher.n_jobs=2"],
-    "Hydra's basic": ["hydra/launcher=basic"],
-    "joblib, two at once": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
 }
 
 
-def seconds(command: list[str], **environment: str) -> float:
+def seconds(command: list[str]) -> float:
     """Return the wall-clock time of a command; print its output only if it fails."""
     with tempfile.TemporaryFile("w+") as output:
         begin = time.perf_counter()
-        code = subprocess.run(command, stdout=output, stderr=output, env={**os.environ, **environment}).returncode
+        code = subprocess.run(command, stdout=output, stderr=output).returncode
         took = time.perf_counter() - begin
         if code:
             output.seek(0)
@@ -46,9 +44,7 @@ def seconds(command: list[str], **environment: str) -> float:
 def sweep(experiment: str, launcher: str) -> float:
     """Return the seconds that a sweep of 8 learning rates takes."""
     command = [str(SCRIPT), "-m", f"experiment={experiment}", f"optimizer.lr={RATES[experiment]}", *MORE[experiment]]
-    # joblib does not divide the threads, and two jobs with two threads each on two cores would take ten times as long.
-    environment = {"OMP_NUM_THREADS": "1"} if launcher.startswith("joblib") else {}
-    return seconds([*command, *LAUNCHERS[launcher]], **environment)
+    return seconds([*command, *LAUNCHERS[launcher]])
 
 
 def reference(experiment: str) -> float:

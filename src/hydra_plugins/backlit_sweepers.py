@@ -1,13 +1,15 @@
 """Where Hydra finds backlit's sweepers; it imports this at every start, so that nothing heavy may be imported here."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +21,7 @@ class GridConfig:
 
     _target_: str = "hydra_plugins.backlit_sweepers.GridSweeper"
     params: dict[str, str] | None = None
+    zoom: int = 0
 
 
 @dataclass
@@ -42,10 +45,12 @@ class GridSweeper(Sweeper):
 
     Args:
         params: Keys to their values, in Hydra's grammar; what is typed replaces them.
+        zoom: How often two more values of each number are tried: beyond the edge if the best is at one, else beside it.
     """
 
-    def __init__(self, params: Mapping[str, str] | None = None) -> None:
+    def __init__(self, params: Mapping[str, str] | None = None, zoom: int = 0) -> None:
         self.params = {} if params is None else dict(params)
+        self.zoom = zoom
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Keep what `sweep` needs, and create the launcher."""
@@ -76,12 +81,22 @@ class GridSweeper(Sweeper):
             else:
                 raise ConfigError([f"{override.input_line}: a grid has no intervals; for a search add sweep=optuna"])
         OmegaConf.save(self.sweep_config, f"{self.sweep_dir}/multirun.yaml")
-        results = self.job_launcher.launch(
-            [list(job) for job in itertools.product(*values.values())], initial_job_idx=0
-        )
+        results = list(self._launch(values, 0))
+        for _ in range(self.zoom):
+            from backlit.sweeps.zoom import next_values
+
+            if not (more := next_values(Path(self.sweep_dir), values)):
+                break
+            values |= more
+            results += self._launch(values, len(results))
         for result in results:
             _ = result.return_value  # raises the error of a job that has failed
         return [results]
+
+    def _launch(self, values: Mapping[str, list[str]], first_number: int) -> Sequence[JobReturn]:
+        jobs = [list(job) for job in itertools.product(*values.values())]
+        results: Sequence[JobReturn] = self.job_launcher.launch(jobs, initial_job_idx=first_number)
+        return results
 
 
 class SearchSweeper(Sweeper):

@@ -33,7 +33,8 @@ def ask_and_tell(study: Study, number_of_trials: int) -> list[dict[str, Any]]:
 def test_a_search_that_was_interrupted_proposes_what_it_would_have_proposed(sampler: str, tmp_path: Path) -> None:
     space = SearchSpace({"lr": FloatDistribution(0, 1, step=0.25), "size": IntDistribution(1, 8)}, [], [[]])
     whole, begun = tmp_path / "whole", tmp_path / "begun"
-    whole.mkdir(), begun.mkdir()
+    whole.mkdir()
+    begun.mkdir()
     expected = ask_and_tell(open_study(whole, space, sampler=sampler), 8)
     first = ask_and_tell(open_study(begun, space, sampler=sampler), 3)
     rest = ask_and_tell(open_study(begun, space, sampler=sampler), 5)  # another process opens the journal again

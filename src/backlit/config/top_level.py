@@ -26,6 +26,7 @@ TRAIN: dict[str, Any] = {
     "optimized_metric": Text,
     "optimized_mode": Literal["min", "max"] | None,
     "search": dict[str, Text],
+    "zoom": Count,
     "lean_loop": bool,
     "process_timeout": Annotated[float, Gt(0), Le(1e9)],
     "output_dir": Text | None,

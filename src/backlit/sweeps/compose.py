@@ -16,8 +16,8 @@ from backlit.text import shell_path, shorten_numbers
 
 
 def job_only_overrides(overrides: list[str]) -> list[str]:
-    """Return overrides without the one that selects a sweep: a job is not a sweep."""
-    return [override for override in overrides if not override.startswith("sweep=")]
+    """Return overrides without those that make a sweep, and say how: a job is not a sweep."""
+    return [override for override in overrides if not override.startswith(("sweep=", "zoom="))]
 
 
 def job_identity(overrides: Sequence[str]) -> tuple[str, ...]:

@@ -43,6 +43,13 @@ def group_by_settings(entries: Sequence[Entry]) -> dict[tuple[tuple[str, str], .
     return dict(sorted(groups.items(), key=lambda pair: statistics.mean(best_values(pair[1])), reverse=is_max_best))
 
 
+def best_entry(entries: Sequence[Entry]) -> Entry | None:
+    """Return the best completed entry: of several seeds, the best seed of the settings with the best mean."""
+    for group in group_by_settings(entries).values():
+        return rank_entries(group)[0]
+    return next((entry for entry in rank_entries(entries) if entry.status == "completed" and entry.best), None)
+
+
 def best_values(entries: Iterable[Entry]) -> list[float]:
     """Return the best value of each entry that has one."""
     return [entry.best[0] for entry in entries if entry.best]
