@@ -10,9 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.cli.arguments import read_path
-from backlit.cli.known_keys import KnownKeys
 from backlit.cli.plan import Plan
-from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import offer_run_data
 from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
@@ -30,11 +28,11 @@ def main() -> None:
 
 
 def _plan(arguments: list[str]) -> Plan:
-    """Offer the data of the run that the arguments name; what its YAML leaves out gets Hydra's ``+``."""
+    """Offer the data of the run that the arguments name."""
     for argument in arguments:
         if argument.startswith("run="):
             _offer_data(read_path(argument.removeprefix("run=")))
-    return Plan(add_unlisted(arguments, KnownKeys("evaluate")))
+    return Plan(arguments)
 
 
 def _offer_data(run: str) -> None:
