@@ -1,5 +1,6 @@
 """``backlit-predict``: prints the predictions of a run's network for new images or points."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +51,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
+        check_output,
         choose_frame,
         draw_picture,
         find_input,
@@ -59,7 +61,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     from backlit.inference.predictor import Predictor
 
     output = None if cfg.output in (None, "-") else Path(str(cfg.output))
-    files = find_input(cfg, output)
+    check_output(output)
     if cfg.output == "-":
         rich.reconfigure(stderr=True)  # where the logs go then, too
     run, stored = load_run_on_device(cfg)
@@ -75,6 +77,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
         reader = PictureReader((3, height, width), cfg.batch_size)
     else:
         reader = Reader(stored.shape, cfg.batch_size, invert=invert, frame=frame)
+    files = find_input(cfg, output, reader)
     predictor = Predictor(run.model, data, cfg.batch_size)
     written = [] if output is None else [output]
     with report_unwritable(cfg.output):
@@ -100,7 +103,9 @@ def predict(cfg: DictConfig) -> Counter[str]:
     where = f"{files_written}: output=predictions.csv (or .jsonl); all on stdout: output=-"
     if cfg.output:
         where = f"written   {', '.join(map(shell_path, written))}" if written else ""
-    _show(predictions, reader, [f"weights   {shell_path(run.checkpoint)}", where])
+    folders = {os.path.dirname(file) for file in files}
+    counted = f"input     {len(files):,} files in {len(folders):,} folder{'s' if len(folders) > 1 else ''}"
+    _show(predictions, reader, [counted if len(files) > 1 else "", f"weights   {shell_path(run.checkpoint)}", where])
     if reader.skipped:
         sys.exit(1)
     return predictions.counts
