@@ -8,8 +8,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from backlit.config.build import FOLLOWED
 from backlit.config.conf import CONFIG_DIR, job_name, resolve_n_jobs, values_around
+from backlit.config.known_arguments import FOLLOWED
 from backlit.config.machine import cpu_threads
 from backlit.training.build import find_problems
 from tests.conftest import Compose
