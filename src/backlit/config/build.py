@@ -183,7 +183,7 @@ def _build_model(cfg: DictConfig, datamodule: LightningDataModule | None) -> Lig
     makers = {"optimizer": build_partial(cfg.optimizer), "scheduler": _build_scheduler(cfg.scheduler)}
     values = followed(cfg.model, datamodule)
     maker: Any = make_model.func
-    hints = annotations_of(maker.__init__ if isinstance(maker, type) else maker)
+    hints = annotations_of(getattr(maker, "__init__") if isinstance(maker, type) else maker)  # noqa: B009
     for key, name in FOLLOWED.items():
         is_open = key in hints and key in cfg.model and cfg.model[key] is None and key not in values
         if is_open and find_problem(key, None, hints[key], is_plain=True):

@@ -67,8 +67,9 @@ def override_to_type(override: str, run_dir: Path) -> str:
     """Return a recorded override whose value is a path as `place_to_type` returns it; others as they are."""
     value = OverridesParser.create().parse_override(override).value()
     recorded = value.text if isinstance(value, QuotedString) else value
-    typed = place_to_type(recorded, run_dir) if isinstance(recorded, str) else recorded
-    return override if typed == recorded else assignment(override.partition("=")[0], typed)
+    if not isinstance(recorded, str) or (typed := place_to_type(recorded, run_dir)) == recorded:
+        return override
+    return assignment(override.partition("=")[0], typed)
 
 
 def iter_texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
