@@ -185,7 +185,7 @@ SLIPS = {
     # Options.
     "trainer=cuda": "trainer=cuda: type trainer=gpu",
     "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, cnn, mlp",
-    "logger=neptune": "logger=neptune: no such option; there are: csv, mlflow, tensorboard, wandb",
+    "logger=neptune": "logger=neptune: no such option; there are: comet, csv, mlflow, tensorboard, wandb",
     "experiment=foo.yaml": "experiment=foo: no such option; there are: mnist_cnn, mnist_mlp, points",
     "optimizer=[adam,sgd]": "optimizer=[adam,sgd]: a run needs one optimizer: optimizer=adam, optimizer=adamw, "
     "optimizer=rmsprop, optimizer=sgd",

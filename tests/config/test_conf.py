@@ -42,9 +42,9 @@ def test_every_option_composes_and_instantiates(option: str, composed: Compose) 
         overrides.append("model=binary_mlp")
     if option == "model/binary_mlp":
         overrides.append("data=points")
-    if group == "logger" and name in ("wandb", "mlflow"):
-        pytest.importorskip(name)
-        overrides += ["logger.wandb.offline=true"] if name == "wandb" else []
+    if group == "logger" and name in ("wandb", "mlflow", "comet"):
+        pytest.importorskip("comet_ml" if name == "comet" else name)
+        overrides += [f"logger.{name}.offline=true"] if name != "mlflow" else []
     if group == "trainer" and "ddp" in name:
         overrides.append("data.batch_size=64")
     found = find_problems(composed(*overrides))
