@@ -31,18 +31,19 @@ def suggest_batch_size(parts: RunParts) -> None:
 
     Lightning's tuner doubles the batch until the memory is full. That is not the fastest batch, and on a CPU it ends
     the process. Here doubling ends as well when the samples are used up, when a step takes half a second, or when two
-    doublings in a row bring less than a twentieth. All sizes are measured twice; nothing is suggested if that differs.
-    The steps are taken by copies: the run trains as without.
+    doublings in a row bring less than a twentieth. All sizes are measured three times; nothing is suggested if the two
+    best differ. The steps are taken by copies: the run trains as without.
     """
     first = _measure_growing(parts)
     if not first:
         log.warning("scale_batch_size: a batch of %d is too large, so there is no suggestion", _SMALLEST)
         return
-    again = {size: _take_steps(parts, size).samples_per_second() for size in first}
-    speeds = {size: max(speed, again[size]) for size, speed in first.items()}
+    rounds = [first, *({size: _take_steps(parts, size).samples_per_second() for size in first} for _ in range(2))]
+    best = {size: sorted((speeds[size] for speeds in rounds), reverse=True)[:2] for size in first}
+    speeds = {size: speed for size, (speed, _) in best.items()}
     for size, speed in speeds.items():
         log.info("scale_batch_size: data.batch_size=%-6d %12s samples/s", size, f"{speed:,.0f}")
-    factor, size = max((speed / min(first[size], again[size]), size) for size, speed in speeds.items())
+    factor, size = max((speed / second, size) for size, (speed, second) in best.items())
     if factor > _DISTURBED:
         log.warning(
             "scale_batch_size: data.batch_size=%d takes %.1f times as long when it is measured again, as the machine "
