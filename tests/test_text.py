@@ -9,12 +9,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from backlit.text import (
     assignment,
     first_line,
     first_sentence,
     flatten,
+    metric_text,
     metrics_table,
     path_override,
     quote_value,
@@ -22,6 +24,7 @@ from backlit.text import (
     shell_path,
     shell_word,
     shorten_numbers,
+    text_table,
 )
 
 
@@ -94,3 +97,29 @@ def test_nested_values_get_names_with_a_separator() -> None:
     flat = flatten(nested, "/")
     assert flat.keys() == {"optimizer/lr", "optimizer/betas", "seed"}
     assert flat["optimizer/lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.95455, "0.9546"), (0.954549, "0.9545"), (0, "0.0000"), (-1.5, "-1.5000"), (0.00012345, "1.23e-04")],
+)
+def test_a_metric_has_four_decimals_and_a_small_one_three_digits(value: float, text: str) -> None:
+    assert metric_text(value) == text
+
+
+def test_numbers_are_aligned_to_the_right_and_markup_is_text() -> None:
+    table = text_table(["name", "class", "share"], [["a", "[red]", "0.5"], ["a long name", ":smile:", "12"], ["b"]])
+    assert table.splitlines() == [
+        "  name         class    share",
+        f"  {28 * '─'}",
+        "  a            [red]      0.5",
+        "  a long name  :smile:     12",
+        "  b",
+    ]
+
+
+def test_a_table_is_folded_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backlit.text.get_console", lambda: Console(width=30, force_terminal=True))
+    table = text_table(["name", "value"], [["a name of many words that is long", "0.1234"]])
+    assert max(map(len, table.splitlines())) <= 30
+    assert "0.1234" in table

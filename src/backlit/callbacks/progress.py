@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from backlit.arguments import check_arguments
 from backlit.models.classifier import BAR_METRICS, Classifier
+from backlit.text import metric_text
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class EpochLines(Callback):
         """Write the line."""
         names = BAR_METRICS if isinstance(pl_module, Classifier) else _logged_names(trainer.callback_metrics)
         shown = {name: trainer.callback_metrics.get(name) for name in names if self._validated or name[:3] != "val"}
-        values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+        values = "  ".join(f"{name} {metric_text(float(value))}" for name, value in shown.items() if value is not None)
         if trainer.is_global_zero:
             total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
             log.info(

@@ -108,7 +108,7 @@ def tile_images(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32
     if images.shape[1] != 3:
         return tile(images[:, 0].float(), columns, gap)
     pixels = numpy.stack([tile(channel.float(), columns, gap) for channel in images.unbind(1)], axis=-1)
-    return numpy.nan_to_num(pixels / 255, nan=1.0)
+    return numpy.where(numpy.isnan(pixels), numpy.float32(1), pixels / 255)
 
 
 def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:

@@ -10,6 +10,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from backlit.plots.image import plain
+from backlit.text import metric_text
 
 # Labels of ticks that would overlap side by side.
 _SLANTED: dict[str, Any] = {"rotation": 30, "ha": "right"}
@@ -108,7 +109,7 @@ def _draw_map(axes: Axes, groups: Mapping[tuple[str, ...], list[float]], across:
         for j, x in enumerate(columns):
             if (x, y) in groups:
                 values = groups[(x, y)]
-                text = f"{cells[x, y]:.4g}" + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+                text = metric_text(cells[x, y]) + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
                 colour = "white" if float(norm(cells[x, y])) < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(columns)), list(map(plain, columns)))
