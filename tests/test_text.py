@@ -118,8 +118,12 @@ def test_numbers_are_aligned_to_the_right_and_markup_is_text() -> None:
     ]
 
 
-def test_a_table_is_folded_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backlit.text.get_console", lambda: Console(width=30, force_terminal=True))
-    table = text_table(["name", "value"], [["a name of many words that is long", "0.1234"]])
-    assert max(map(len, table.splitlines())) <= 30
-    assert "0.1234" in table
+@pytest.mark.parametrize("width", [14, 20, 30, 1000])
+def test_a_table_is_folded_to_the_terminal_and_nothing_is_lost(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backlit.text.get_console", lambda: Console(width=width, force_terminal=True))
+    cells = ["a name of many words that is long", "0.123456 (0.1)"]
+    lines = text_table(["name", "value"], [cells]).splitlines()
+    assert max(map(len, lines)) <= width
+    below = lines[next(index for index, line in enumerate(lines) if "─" in line) + 1 :]
+    assert sorted("".join(below).replace(" ", "")) == sorted("".join(cells).replace(" ", ""))
+    assert any("0.123456" in line for line in lines) == (width > 20)

@@ -104,16 +104,27 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
     Columns of numbers are aligned to the right, the first column and texts to the left.
     """
-    grid = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, name in enumerate(columns):
-        cells = [row[index] for row in rows if index < len(row)]
-        is_number = index > 0 and any(cells) and all(_NUMBER.match(cell) for cell in cells if cell)
+    grid, width = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)), terminal_width() - 1
+    cells = [[printable(cell) for cell in row] for row in rows]
+    by_column = [[row[index] for row in cells if index < len(row) and row[index]] for index in range(len(columns))]
+    are_numbers = [
+        index > 0 and bool(column) and all(map(_NUMBER.match, column)) for index, column in enumerate(by_column)
+    ]
+    # Numbers are not broken, unless the line is too short for them alone.
+    widest = [
+        max([len(word) for cell in column for word in cell.split()] if is_number else [8])
+        for column, is_number in zip(by_column, are_numbers, strict=True)
+    ]
+    fits = sum(widest) + 2 * len(columns) < width
+    for name, is_number, least in zip(columns, are_numbers, widest, strict=True):
         align: Any = "right" if is_number else "left"
-        grid.add_column(Text(printable(name)), justify=align, no_wrap=is_number, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))  # a cell may look like markup, or like an emoji
+        grid.add_column(
+            Text(printable(name)), justify=align, min_width=least if fits and is_number else None, overflow="fold"
+        )
+    for row in cells:
+        grid.add_row(*map(Text, row))  # a cell may look like markup, or like an emoji
     text = StringIO()
-    Console(file=text, width=terminal_width(), color_system=None, force_jupyter=False).print(grid)
+    Console(file=text, width=width, color_system=None, force_jupyter=False).print(grid)
     return "\n".join(f" {line}".rstrip() for line in text.getvalue().splitlines() if line.strip())
 
 

@@ -91,7 +91,7 @@ def _fit_columns(columns: list[str], cells: list[list[str]], width: int) -> tupl
 
     def is_too_wide() -> bool:
         widths = [2 + max(cell_len(row[index]) for row in [columns, *cells]) for index in shown]
-        return min(widths[0], width // 3) + sum(widths[1:]) + 1 > width  # names of runs are folded
+        return min(widths[0], width // 3) + sum(widths[1:]) + 2 > width  # names of runs are folded
 
     settings = range(1, columns.index("status")) if "status" in columns else range(0)
     if is_too_wide():
