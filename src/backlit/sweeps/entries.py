@@ -131,9 +131,11 @@ def follow_interpolations(settings: dict[str, str]) -> dict[str, str]:
     """
     followed = {}
     for key, value in settings.items():
-        for _ in range(10):
-            match = re.fullmatch(r"\$\{([\w.]+)\}", value)
-            value = settings.get(match[1], value) if match else value
+        for _ in range(10):  # a stranger's may go in circles
+            match = re.fullmatch(r"\$\{([\w.]+)\}", value) if value[:2] == "${" else None
+            if match is None or match[1] not in settings:
+                break
+            value = settings[match[1]]
         if "${" not in value:
             followed[key] = value
     return followed

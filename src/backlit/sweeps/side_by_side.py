@@ -68,7 +68,8 @@ def _by_task(entries: Sequence[Entry]) -> list[_Task]:
     for (name, group), others in zip(groups.items(), between, strict=True):
         typed = [set((entry.run and entry.run.record.get("overrides")) or ()) for entry in group]
         common = dict.fromkeys(sorted(set.intersection(*typed)))
-        shown = {key: value for key, value in _with_classes(others).items() if value != "None" and key != "tags"}
+        hidden = {"tags", *(argument.partition("=")[0] for argument in common)}
+        shown = {key: value for key, value in _with_classes(others).items() if value != "None" and key not in hidden}
         common |= dict.fromkeys(f"{key}={value}" for key, value in shown.items())
         numbered = [
             replace(entry, name=f"{number} {entry.name}", settings=_with_classes(settings))
