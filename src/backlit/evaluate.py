@@ -14,7 +14,7 @@ from backlit.cli.plan import Plan
 from backlit.config.conf import offer_run_data
 from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
-from backlit.text import shell_path, text_table
+from backlit.text import metric_text, shell_path, text_table
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,8 @@ def _show(found: Mapping[str, Any]) -> None:
     rows = []
     for name, value in found["metrics"].items():
         low_high = intervals.get(name)
-        rows.append([name, f"{value:.4f}", f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else ""])
+        interval = f"{metric_text(low_high[0])} – {metric_text(low_high[1])}" if low_high else ""
+        rows.append([name, metric_text(value), interval])
     log.info(text_table(["", "value", "95 % interval"], rows) + "\n")
     kinds = ("precision", "recall", "f1")
     if classes := found.get("classes"):
@@ -101,8 +102,8 @@ def _class_cells(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
     cells = []
     for kind in kinds:
         low_high = row.get(f"{kind}_interval")
-        interval = f" ({low_high[0]:.3f} – {low_high[1]:.3f})" if low_high else ""
-        cells.append(f"{row[kind]:.4f}{interval}")
+        interval = f" ({low_high[0]:.3f}–{low_high[1]:.3f})" if low_high else ""
+        cells.append(f"{row[kind]:.3f}{interval}")
     return cells
 
 

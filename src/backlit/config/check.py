@@ -172,8 +172,14 @@ def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_e
         is_extension: Whether the run is completed, so that something must be left to train.
     """
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+    begun_epochs = epochs["ready"]
+    # Lightning's StochasticWeightAveraging adds an epoch to max_epochs if there is BatchNorm, to measure the average's
+    # statistics. It averages in every epoch but this one.
+    averaging = checkpoint.get("callbacks", {}).get("StochasticWeightAveraging", {})
+    if averaging.get("latest_update_epoch") == begun_epochs - 2:
+        begun_epochs -= 1
     limits = (
-        ("max_epochs", "epochs", epochs["ready"], epochs["processed"]),
+        ("max_epochs", "epochs", begun_epochs, epochs["processed"]),
         ("max_steps", "steps", steps, steps),
     )
     for name, unit, begun, done in limits:
