@@ -96,7 +96,11 @@ def test_a_run_in_an_event_loop_or_in_a_thread_is_the_same() -> None:
         (["optimizer.lr=0.1,1"], "optimizer.lr=0.1,1 has several values"),
         (["hydra.run.dir=/proc/x"], "hydra.run.dir must be a directory that can be written, got /proc/x"),
         (["resume=nowhere"], "resume"),
-        (["-m", "optimizer.lr=1,2"], "run_experiment takes arguments like 'optimizer.lr=0.3', and -m is none"),
+        (
+            ["-m", "tags=[a b]"],
+            "run_experiment trains one run; a sweep is a command: backlit-train experiment=points -m 'tags=[a b]';",
+        ),
+        (["--cfg"], "run_experiment takes arguments like 'optimizer.lr=0.3', and --cfg is none"),
         ([3], "run_experiment takes arguments like 'optimizer.lr=0.3', and 3 is none"),
         (["hydra.mode=MULTIRUN", "optimizer.lr=1,2"], "a sweep is started by a command: backlit-train -m"),
     ],
@@ -179,16 +183,21 @@ def test_the_package_offers_its_names_and_imports_nothing_heavy(run_script: RunC
 
 
 @pytest.mark.slow
-def test_two_processes_run_the_command_however_the_program_was_started(tmp_path: Path, run_script: RunCommand) -> None:
+@pytest.mark.parametrize("launcher", [[], ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]])
+def test_two_processes_run_the_command_however_the_program_was_started(
+    launcher: list[str], tmp_path: Path, run_script: RunCommand
+) -> None:
     (tmp_path / "program.py").write_text(
         "from backlit import run_experiment\n"
         f"run = run_experiment(*{SHORT}, 'trainer=ddp_cpu', 'trainer.devices=2')\n"
-        "print(run.directory, run.results['test/acc'])\n"
+        "import os; os.write(1, f\"{run.directory.resolve()} {run.results['test/acc']}\\n\".encode())\n"
     )
-    done = run_script("python", "-m", "program")
+    done = run_script("python", "-m", *launcher, "program")
     assert done.returncode == 0, done.stderr
     directory = only_run(root=tmp_path)
-    assert done.stdout.splitlines()[-1] == f"{directory.relative_to(tmp_path)} {saved_metrics(directory)['test/acc']}"
+    # With torchrun each process returns the run, with the results that the first one has written.
+    expected = f"{directory} {saved_metrics(directory)['test/acc']}"
+    assert done.stdout.count(expected) == (2 if launcher else 1)
     assert read_record(directory)["world_size"] == 2
 
 

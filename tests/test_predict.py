@@ -287,7 +287,7 @@ def test_without_a_readable_file_nothing_is_written(mnist_run: Path, call_comman
     ("run", "overrides", "message"),
     [
         ("images", ["input=none*.png"], r"^input must be .*, got none\*\.png, which does not exist"),
-        ("images", ["input=empty"], r"^input must be .*, got empty, which has no images$"),
+        ("images", ["input=empty"], r"^input must be .*, got empty, which has no images "),
         ("images", ["input=[]"], r"^input must be given"),
         ("images", ["input=small.npy"], r"^small\.npy must have .* or \(28, 28\) or \(784,\) .*, got float64 \(2,\)$"),
         ("images", ["input=words.npy"], r"^words\.npy must have numbers .*, got <U1 \(28, 28\)$"),

@@ -26,6 +26,48 @@ def test_runs_and_sweeps_are_compared(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "3 runs" in capsys.readouterr().out
 
 
+def test_each_task_has_a_table_of_what_varies_within_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    configs = {
+        "a": "{task_name: points, seed: 1, data: {seed: '${seed}', lr: 1}, optimizer: {_target_: torch.optim.SGD}}",
+        "b": "{task_name: points, seed: 2, data: {seed: '${seed}', lr: 1}, optimizer: {_target_: torch.optim.Adam}}",
+        "c": "{task_name: digits, seed: 2, data: {seed: '3', lr: 2}, search: {x: 1}}",
+        "d": "{task_name: digits, seed: 2, data: {seed: '${seed}', lr: 2}, logger: {x: {y: 1}}, own: '${oc.env:HOME}'}",
+    }
+    for number, (name, config) in enumerate(configs.items()):
+        directory = write_run(tmp_path / "runs" / name, ["seed=2", f"x={name}"], [0.1 * (number + 1)])
+        (directory / ".hydra" / "config.yaml").write_text(config)
+    report([tmp_path / "runs"], tmp_path / "report")
+    lines = capsys.readouterr().out.splitlines()
+    starts = [index for index, line in enumerate(lines) if "2 runs" in line]
+    first, second = lines[: starts[1]], lines[starts[1] : -1]
+    assert (first[0], second[0]) == ("digits: 2 runs", "points: 2 runs")
+    assert first[1] == "  all with  seed=2 data.lr=2"
+    assert first[2].split()[:3] == ["run", "data.seed", "status"]
+    assert [line.split()[:3] for line in first[4:6]] == [["1", "c", "3"], ["2", "d", "2"]]
+    assert second[1] == "  all with  seed=2 data.lr=1"
+    assert second[2].split()[:4] == ["run", "seed", "optimizer", "status"]
+    assert [line.split()[:4] for line in second[4:6]] == [["1", "a", "1", "SGD"], ["2", "b", "2", "Adam"]]
+    written = (tmp_path / "report" / "report.md").read_text()
+    assert "## points: 2 runs\n\nall with `seed=2 data.lr=1`\n\n| run | seed | optimizer | status |" in written
+    assert "${" not in written
+    table = read_table(tmp_path / "report" / "report.csv")
+    assert [(row["run"], row["task_name"], row["data.seed"]) for row in table] == [
+        ("a", "points", "1"),
+        ("b", "points", "2"),
+        ("c", "digits", "3"),
+        ("d", "digits", "2"),
+    ]
+
+
+def test_jobs_of_a_sweep_are_named_by_their_numbers(tmp_path: Path) -> None:
+    for number in range(11):
+        write_run(tmp_path / "sweep" / f"{number}_lr_{number}", [f"lr={number}"], [0.1 * number])
+    (tmp_path / "sweep" / "sweep.json").write_text("{}")
+    report([tmp_path / "sweep"], tmp_path / "report")
+    assert read_table(tmp_path / "report" / "report.csv")[10]["run"] == "10"
+    assert "| 11 10 | 10 |" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_a_corrupt_record_is_reported_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = write_sweep(tmp_path / "sweep", {"lr=1": [0.1], "lr=2": [0.2], "lr=3": [0.3]})
     (sweep / "1" / "run.json").write_text('{"status": "comp')

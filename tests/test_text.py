@@ -9,12 +9,14 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from backlit.text import (
     assignment,
     first_line,
     first_sentence,
     flatten,
+    metric_text,
     metrics_table,
     path_override,
     quote_value,
@@ -22,6 +24,7 @@ from backlit.text import (
     shell_path,
     shell_word,
     shorten_numbers,
+    text_table,
 )
 
 
@@ -94,3 +97,33 @@ def test_nested_values_get_names_with_a_separator() -> None:
     flat = flatten(nested, "/")
     assert flat.keys() == {"optimizer/lr", "optimizer/betas", "seed"}
     assert flat["optimizer/lr"] == 0.1
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.95455, "0.9546"), (0.954549, "0.9545"), (0, "0.0000"), (-1.5, "-1.5000"), (0.00012345, "1.23e-04")],
+)
+def test_a_metric_has_four_decimals_and_a_small_one_three_digits(value: float, text: str) -> None:
+    assert metric_text(value) == text
+
+
+def test_numbers_are_aligned_to_the_right_and_markup_is_text() -> None:
+    table = text_table(["name", "class", "share"], [["a", "[red]", "0.5"], ["a long name", ":smile:", "12"], ["b"]])
+    assert table.splitlines() == [
+        "  name         class    share",
+        f"  {28 * '─'}",
+        "  a            [red]      0.5",
+        "  a long name  :smile:     12",
+        "  b",
+    ]
+
+
+@pytest.mark.parametrize("width", [14, 20, 30, 1000])
+def test_a_table_is_folded_to_the_terminal_and_nothing_is_lost(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backlit.text.get_console", lambda: Console(width=width, force_terminal=True))
+    cells = ["a name of many words that is long", "0.123456 (0.1)"]
+    lines = text_table(["name", "value"], [cells]).splitlines()
+    assert max(map(len, lines)) <= width
+    below = lines[next(index for index, line in enumerate(lines) if "─" in line) + 1 :]
+    assert sorted("".join(below).replace(" ", "")) == sorted("".join(cells).replace(" ", ""))
+    assert any("0.123456" in line for line in lines) == (width > 20)

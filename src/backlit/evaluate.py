@@ -10,13 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from backlit.cli.app import run_command
 from backlit.cli.arguments import read_path
-from backlit.cli.known_keys import KnownKeys
 from backlit.cli.plan import Plan
-from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import offer_run_data
 from backlit.config.top_level import EVALUATE, check_command
 from backlit.logs import quiet_lightning
-from backlit.text import shell_path, text_table
+from backlit.text import metric_text, shell_path, text_table
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +28,11 @@ def main() -> None:
 
 
 def _plan(arguments: list[str]) -> Plan:
-    """Offer the data of the run that the arguments name; what its YAML leaves out gets Hydra's ``+``."""
+    """Offer the data of the run that the arguments name."""
     for argument in arguments:
         if argument.startswith("run="):
             _offer_data(read_path(argument.removeprefix("run=")))
-    return Plan(add_unlisted(arguments, KnownKeys("evaluate")))
+    return Plan(arguments)
 
 
 def _offer_data(run: str) -> None:
@@ -90,7 +88,8 @@ def _show(found: Mapping[str, Any]) -> None:
     rows = []
     for name, value in found["metrics"].items():
         low_high = intervals.get(name)
-        rows.append([name, f"{value:.4f}", f"{low_high[0]:.4f} – {low_high[1]:.4f}" if low_high else ""])
+        interval = f"{metric_text(low_high[0])} – {metric_text(low_high[1])}" if low_high else ""
+        rows.append([name, metric_text(value), interval])
     log.info(text_table(["", "value", "95 % interval"], rows) + "\n")
     kinds = ("precision", "recall", "f1")
     if classes := found.get("classes"):
@@ -103,8 +102,8 @@ def _class_cells(row: Mapping[str, Any], kinds: Sequence[str]) -> list[str]:
     cells = []
     for kind in kinds:
         low_high = row.get(f"{kind}_interval")
-        interval = f" ({low_high[0]:.3f} – {low_high[1]:.3f})" if low_high else ""
-        cells.append(f"{row[kind]:.4f}{interval}")
+        interval = f" ({low_high[0]:.3f}–{low_high[1]:.3f})" if low_high else ""
+        cells.append(f"{row[kind]:.3f}{interval}")
     return cells
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from backlit.cli.app import call_command
+from backlit.cli.invocation import Invocation
 from backlit.cli.resume import plan_command
 from backlit.config.trust import packages_problem
+from backlit.distributed.rendezvous import share
 from backlit.errors import ConfigError
 from backlit.load import LoadedRun, load_run, read_config
-from backlit.runs.commands import own_packages
+from backlit.runs.commands import MULTIRUN, own_packages
+from backlit.text import shell_command
 from backlit.train import train_composed
 from backlit.training.build import RunParts
 from backlit.training.restore_process import leave_generators_as_found, leave_torch_as_found
@@ -25,7 +28,7 @@ def run_experiment(*overrides: str, config_dir: str | Path | None = None, packag
 
     Args:
         overrides: What would be typed, without quotes for a shell: ``"experiment=points"``, ``"optimizer.lr=0.3"``;
-            also ``"resume=latest"``. A sweep is no experiment of one run: type ``backlit-train -m ...``.
+            also ``"resume=latest"``. a sweep is a command, ``backlit-train -m ...``, and `load_sweep` loads it.
         config_dir: A directory of YAML files of your own, as ``--config-dir``.
         packages: For ``resume=`` and ``rerun=``: packages beside backlit whose code the run's config may name.
 
@@ -36,6 +39,9 @@ def run_experiment(*overrides: str, config_dir: str | Path | None = None, packag
         KeyboardInterrupt: If you have interrupted the run; its record says so, and it can be resumed.
         Exception: What has ended the run; its ``run.json`` has it too, its ``train.log`` the traceback.
     """
+    if any(word in MULTIRUN for word in overrides):
+        words = shell_command("backlit-train", *(str(word) for word in overrides))
+        raise ConfigError([f"run_experiment trains one run; a sweep is a command: {words}; then: backlit.load_sweep()"])
     if flags := [f"{word} is none" for word in overrides if not isinstance(word, str) or word.startswith("-")]:
         raise ConfigError([f"run_experiment takes arguments like 'optimizer.lr=0.3', and {flag}" for flag in flags])
     if problem := packages_problem(packages):
@@ -49,6 +55,9 @@ def run_experiment(*overrides: str, config_dir: str | Path | None = None, packag
 
     def task(cfg: DictConfig) -> None:
         trained.append(train_composed(cfg)[0])
+        # Of the processes that torchrun has started, the first writes the results, which the others load.
+        store = next(reversed(Invocation.current().kept), None)
+        share("trained", str, cfg.process_timeout, store=store)
 
     with leave_torch_as_found(), leave_generators_as_found():
         call_command(task, "train", arguments, plan=plan_command)

@@ -1,5 +1,6 @@
 """``backlit-predict``: prints the predictions of a run's network for new images or points."""
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -8,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich
 from omegaconf import DictConfig, OmegaConf
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from backlit.cli.app import run_command
 from backlit.config.top_level import PREDICT, check_command
 from backlit.errors import ConfigError
 from backlit.runs.files import atomic_write, parents_made
 from backlit.streams import open_product_stream
-from backlit.text import printable, shell_path
+from backlit.text import metric_text, printable, shell_path, text_table
 
 if TYPE_CHECKING:
     from backlit.data.readers import Reader
@@ -50,6 +48,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     from backlit.data.readers import Reader
     from backlit.inference.prediction import (
         check_not_empty,
+        check_output,
         choose_frame,
         draw_picture,
         find_input,
@@ -59,7 +58,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
     from backlit.inference.predictor import Predictor
 
     output = None if cfg.output in (None, "-") else Path(str(cfg.output))
-    files = find_input(cfg, output)
+    check_output(output)
     if cfg.output == "-":
         rich.reconfigure(stderr=True)  # where the logs go then, too
     run, stored = load_run_on_device(cfg)
@@ -75,6 +74,7 @@ def predict(cfg: DictConfig) -> Counter[str]:
         reader = PictureReader((3, height, width), cfg.batch_size)
     else:
         reader = Reader(stored.shape, cfg.batch_size, invert=invert, frame=frame)
+    files = find_input(cfg, output, reader)
     predictor = Predictor(run.model, data, cfg.batch_size)
     written = [] if output is None else [output]
     with report_unwritable(cfg.output):
@@ -100,7 +100,9 @@ def predict(cfg: DictConfig) -> Counter[str]:
     where = f"{files_written}: output=predictions.csv (or .jsonl); all on stdout: output=-"
     if cfg.output:
         where = f"written   {', '.join(map(shell_path, written))}" if written else ""
-    _show(predictions, reader, [f"weights   {shell_path(run.checkpoint)}", where])
+    folders = {os.path.dirname(file) for file in files}
+    counted = f"input     {len(files):,} files in {len(folders):,} folder{'s' if len(folders) > 1 else ''}"
+    _show(predictions, reader, [counted if len(files) > 1 else "", f"weights   {shell_path(run.checkpoint)}", where])
     if reader.skipped:
         sys.exit(1)
     return predictions.counts
@@ -116,13 +118,10 @@ def _check_values(cfg: DictConfig) -> None:
 def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -> None:
     """Print the first rows, the number of samples of each class, and some last lines."""
     rows, counts = predictions.rows[:MOST_ROWS], predictions.counts
-    grid = Table(box=box.SIMPLE_HEAD)
     names = [name for name in rows[0] if any(row[name] is not False for row in rows)]
-    for name in names:
-        justify: Any = "right" if isinstance(rows[0][name], float) else "left"
-        grid.add_column(Text(printable(name.replace("_", " "))), justify=justify, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(_cell(row[name])) for name in names))  # a name may look like markup, or like an emoji
+    table = text_table(
+        [name.replace("_", " ") for name in names], [[_cell(row[name]) for name in names] for row in rows]
+    )
     total, what = counts.total(), reader.noun
     lines = [f"and {total - len(rows):,} more"] if total > len(rows) else []
     lines.append("  ".join([f"{what} by class:", *(f"{name}: {n:,}" for name, n in sorted(counts.items()))]))
@@ -133,19 +132,15 @@ def _show(predictions: "Predictions", reader: "Reader", ending: Sequence[str]) -
         lines.append(f"{reader.framed:,} of {total:,} images were photos: their digit was found and framed as in MNIST")
     if reader.inverted:
         lines.append(f"{reader.inverted:,} of {total:,} images were dark on light and were inverted")
-    console = rich.get_console()
-    if not console.is_terminal:
-        console.width = 1000  # a file or a pipe has no width
-    console.print(grid, highlight=False)
-    text = "\n".join(f"  {printable(line)}" for line in (*lines, *ending) if line)
-    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+    below = "\n".join(f"  {printable(line)}" for line in (*lines, *ending) if line)
+    rich.get_console().print(f"{table}\n\n{below}", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
     """Return a value as a cell of the table."""
     if isinstance(value, bool):
         return "yes" if value else ""
-    return f"{value:.4f}" if isinstance(value, float) else printable(str(value))
+    return metric_text(value) if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from rich import box
+from rich import box, get_console
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 # Control characters, the ends of lines, what has no width or changes the direction of a text, halves of a character.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\xad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+_NUMBER = re.compile(r"[-+]?(\d|inf\b|nan\b)")
 
 
 def printable(text: str, *, keep: str = "") -> str:
@@ -78,6 +81,11 @@ def _typed(path: Path) -> str:
     return f"./{typed}" if typed[0] in "-~" or typed == "latest" else typed
 
 
+def metric_text(value: float) -> str:
+    """Return a metric with four decimals, or if it is less than 0.001, three digits; nothing else rounds a metric."""
+    return f"{value:.2e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
+
+
 def metrics_table(metrics: dict[str, float]) -> str:
     """Return metrics as a table for a console or a log: a row a metric, a column a stage."""
     stages = [stage for stage in ("train", "val", "test") if any(name.startswith(f"{stage}/") for name in metrics)]
@@ -85,22 +93,45 @@ def metrics_table(metrics: dict[str, float]) -> str:
     rows = []
     for row in dict.fromkeys(name.split("/", 1)[1] for name in staged):
         values = [metrics.get(f"{stage}/{row}") for stage in stages]
-        rows.append([row, *("" if value is None else f"{value:.4f}" for value in values)])
+        rows.append([row, *("" if value is None else metric_text(value) for value in values)])
     # What somebody else's module logs under other names has a line of its own.
-    rows += [[f"{name} {metrics[name]:.4f}"] for name in metrics if name.split("/")[0] not in stages]
+    rows += [[f"{name} {metric_text(metrics[name])}"] for name in metrics if name.split("/")[0] not in stages]
     return text_table(["", *stages], rows)
 
 
 def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as text for a console or a log; all columns but the first are aligned to the right."""
-    grid = Table(box=box.SIMPLE_HEAD)
-    for index, name in enumerate(columns):
-        grid.add_column(name, justify="right" if index else "left")
-    for row in rows:
-        grid.add_row(*map(printable, row))
+    """Return a table as text for a console or a log, folded to the width of a terminal.
+
+    Columns of numbers are aligned to the right, the first column and texts to the left.
+    """
+    grid, width = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)), terminal_width() - 1
+    cells = [[printable(cell) for cell in row] for row in rows]
+    by_column = [[row[index] for row in cells if index < len(row) and row[index]] for index in range(len(columns))]
+    are_numbers = [
+        index > 0 and bool(column) and all(map(_NUMBER.match, column)) for index, column in enumerate(by_column)
+    ]
+    # Numbers are not broken, unless the line is too short for them alone.
+    widest = [
+        max([len(word) for cell in column for word in cell.split()] if is_number else [8])
+        for column, is_number in zip(by_column, are_numbers, strict=True)
+    ]
+    fits = sum(widest) + 2 * len(columns) < width
+    for name, is_number, least in zip(columns, are_numbers, widest, strict=True):
+        align: Any = "right" if is_number else "left"
+        grid.add_column(
+            Text(printable(name)), justify=align, min_width=least if fits and is_number else None, overflow="fold"
+        )
+    for row in cells:
+        grid.add_row(*map(Text, row))  # a cell may look like markup, or like an emoji
     text = StringIO()
-    Console(file=text, width=100, color_system=None, force_jupyter=False, markup=False, emoji=False).print(grid)
-    return "\n".join(line.rstrip() for line in text.getvalue().splitlines() if line.strip())
+    Console(file=text, width=width, color_system=None, force_jupyter=False).print(grid)
+    return "\n".join(f" {line}".rstrip() for line in text.getvalue().splitlines() if line.strip())
+
+
+def terminal_width() -> int:
+    """Return the number of characters in a line of the terminal; 1000 for a file or a pipe, which has no width."""
+    console = get_console()
+    return console.width if console.is_terminal else 1000
 
 
 def flatten(nested: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:

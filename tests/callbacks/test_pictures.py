@@ -24,7 +24,7 @@ def test_images_get_a_confusion_matrix_mistakes_and_the_first_layer() -> None:
     figures = draw_test_figures(MulticlassClassifier(hidden_sizes=[6]), MNISTDataModule(), found)
     assert set(figures) == {"confusion_matrix", "mistakes", "first_layer"}
     assert figures["confusion_matrix"].axes[0].get_title() == "0 of 8 right"
-    assert "8 mistakes in 8" in figures["mistakes"].axes[0].get_title()
+    assert "8 mistakes in 8" in figures["mistakes"].get_suptitle()
 
 
 @pytest.mark.parametrize(("sign", "right"), [(1, 30), (-1, 0)])

@@ -8,7 +8,9 @@ import pytest
 from hydra.errors import HydraException
 
 from backlit.cli.arguments import read_arguments
+from backlit.cli.known_keys import KnownKeys
 from backlit.cli.messages import explain
+from backlit.cli.unlisted_keys import add_unlisted
 from backlit.errors import ConfigError
 from tests.conftest import CallCommand
 from tests.helpers.commands import compose_config
@@ -85,8 +87,9 @@ def answer(command: str, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr("sys.argv", [program, *arguments])
     config_name = program.removeprefix("backlit-")
     try:
-        flags_and_overrides = read_arguments(arguments, config_name)
-        compose_config(*(a for a in flags_and_overrides if not a.startswith("-")), config_name=config_name)
+        overrides = [a for a in read_arguments(arguments, config_name) if not a.startswith("-")]
+        overrides = add_unlisted(overrides, KnownKeys(config_name, is_recorded=False))
+        compose_config(*overrides, config_name=config_name)
     except (ConfigError, HydraException) as error:
         return explain(error, config_name, is_recorded=False)
     return "accepted"
@@ -182,7 +185,7 @@ SLIPS = {
     # Options.
     "trainer=cuda": "trainer=cuda: type trainer=gpu",
     "model=MLP": "model=MLP: no such option, did you mean mlp?; there are: binary_mlp, cnn, mlp",
-    "logger=neptune": "logger=neptune: no such option; there are: csv, mlflow, tensorboard, wandb",
+    "logger=neptune": "logger=neptune: no such option; there are: comet, csv, mlflow, tensorboard, wandb",
     "experiment=foo.yaml": "experiment=foo: no such option; there are: mnist_cnn, mnist_mlp, points",
     "optimizer=[adam,sgd]": "optimizer=[adam,sgd]: a run needs one optimizer: optimizer=adam, optimizer=adamw, "
     "optimizer=rmsprop, optimizer=sgd",
@@ -278,33 +281,6 @@ def test_a_class_is_imported_for_a_message_only_if_it_is_the_users_own(
         expected = f"data.noise: no such key; type +data.noise=1{ADDED}"
     assert explain(error, "train", is_recorded=is_recorded) == expected
     assert Path("imported").exists() != is_recorded
-
-
-@pytest.mark.parametrize(
-    ("typed", "read"),
-    [
-        ("data.noise=1", "+data.noise=1"),
-        ("data.size=1", "data.size=1"),
-        ("data.nose=1", "data.nose=1"),
-        ("optimizer.eps=1e-6,1e-3", "+optimizer.eps=1e-6,1e-3"),
-        ("model.optimizer=1", "+model.optimizer=1"),  # the check of the config says what sets it
-        ("callbacks.stop._target_=own_for_message.Data", "+callbacks.stop._target_=own_for_message.Data"),
-    ],
-)
-def test_an_argument_that_the_yaml_of_an_own_class_leaves_out_is_a_key(
-    typed: str, read: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "own_for_message.py").write_text(OWN)
-    (tmp_path / "mine" / "data").mkdir(parents=True)
-    (tmp_path / "mine" / "data" / "own.yaml").write_text("_target_: own_for_message.Data\nsize: 3\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "own_for_message", raising=False)
-    arguments = ["--config-dir", "mine", "data=own", typed]
-    monkeypatch.setattr("sys.argv", ["backlit-train", *arguments])
-    assert read_arguments(arguments, "train")[-1] == read
-    # What a run directory has recorded is read as it is.
-    monkeypatch.setattr("sys.argv", ["backlit-train", "resume=x", typed])
-    assert read_arguments(["resume=x", typed], "train")[-1] == typed
 
 
 @pytest.mark.parametrize(

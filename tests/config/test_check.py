@@ -53,6 +53,8 @@ BAD = {
     "process_timeout=0": "process_timeout must be > 0 and <= 1000000000, got 0",
     "trainer=ddp_cpu lr_find=true": "lr_find must be false with 2 processes; find the rate with one: trainer=cpu or",
     "train=false ckpt_path=x.ckpt lr_find=true": "lr_find must be false when train=false",
+    "trainer=ddp_cpu scale_batch_size=true": "scale_batch_size must be false with 2 processes; find it with one",
+    "train=false ckpt_path=x.ckpt scale_batch_size=true": "scale_batch_size must be false when train=false",
     "trainer=ddp_cpu data.val_size=1": "data.val_size must be >= 2 (the processes) or 0, got 1",
     "trainer=ddp_cpu trainer.strategy=ddp_fork": (
         "trainer.strategy must start its processes by the command itself, got ddp_fork: trainer=ddp or ddp_cpu"

@@ -8,8 +8,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
-from backlit.config.build import FOLLOWED
 from backlit.config.conf import CONFIG_DIR, job_name, values_around
+from backlit.config.known_arguments import FOLLOWED
 from backlit.training.build import find_problems
 from tests.conftest import Compose
 
@@ -41,9 +41,9 @@ def test_every_option_composes_and_instantiates(option: str, composed: Compose) 
         overrides.append("model=binary_mlp")
     if option == "model/binary_mlp":
         overrides.append("data=points")
-    if group == "logger" and name in ("wandb", "mlflow"):
-        pytest.importorskip(name)
-        overrides += ["logger.wandb.offline=true"] if name == "wandb" else []
+    if group == "logger" and name in ("wandb", "mlflow", "comet"):
+        pytest.importorskip("comet_ml" if name == "comet" else name)
+        overrides += [f"logger.{name}.offline=true"] if name != "mlflow" else []
     if group == "trainer" and "ddp" in name:
         overrides.append("data.batch_size=64")
     found = find_problems(composed(*overrides))

@@ -8,7 +8,7 @@ from lightning.pytorch import loggers
 from omegaconf import OmegaConf
 
 from backlit.config.loggers import check_available, resumed_arguments, run_argument
-from backlit.loggers import MetricsCSV, MLFlowLogger
+from backlit.loggers import CometLogger, MetricsCSV, MLFlowLogger
 from backlit.training.build import find_problems
 from tests.conftest import Compose
 
@@ -23,14 +23,14 @@ class HalfAnnotatedLogger(loggers.CSVLogger):
         super().__init__(save_dir)
 
 
-@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+@pytest.mark.parametrize(("name", "package"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("comet", "comet_ml")])
 def test_a_logger_that_is_not_installed_is_one_line_with_its_extra(
-    name: str, composed: Compose, monkeypatch: pytest.MonkeyPatch
+    name: str, package: str, composed: Compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted, *more: None if wanted == name else find(wanted))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda wanted, *more: None if wanted == package else find(wanted))
     (line,) = find_problems(composed("experiment=points", f"logger={name}"))
-    assert line == f"logger.{name}: needs the package {name}: pip install 'backlit[{name}]'"
+    assert line == f"logger.{name}: needs the package {package}: pip install 'backlit[{name}]'"
 
 
 def test_wandb_needs_a_login_unless_it_is_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +52,7 @@ def test_wandb_needs_a_login_unless_it_is_offline(monkeypatch: pytest.MonkeyPatc
         (loggers.WandbLogger, "id"),
         (loggers.MLFlowLogger, "run_id"),
         (MLFlowLogger, "run_id"),
+        (CometLogger, "experiment_key"),
         (HalfAnnotatedLogger, "id"),
         (loggers.CSVLogger, None),
         (MetricsCSV, None),

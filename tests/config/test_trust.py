@@ -62,7 +62,10 @@ def test_a_module_that_is_not_imported_yet_is_not_run(tmp_path: Path, monkeypatc
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("target", ["lightning.pytorch.loggers.WandbLogger", "backlit.loggers.MLFlowLogger"])
+@pytest.mark.parametrize(
+    "target",
+    ["lightning.pytorch.loggers.WandbLogger", "backlit.loggers.MLFlowLogger", "backlit.loggers.CometLogger"],
+)
 def test_a_logger_that_sends_elsewhere_is_trusted_with_lightning(target: str) -> None:
     (line,) = untrusted_targets({"_target_": target}, "logger.x", ["mine"])
     rule = "which writes elsewhere than into its directory; if you trust it: packages=[lightning]"

@@ -12,6 +12,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from backlit.data.images import image_suffixes
 from backlit.data.input_files import find_files
 from backlit.data.readers import Reader
 from backlit.errors import ConfigError
@@ -129,14 +130,14 @@ def test_no_image_starts_another_program(suffix: str, capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == f"error: image{suffix} cannot be read: it is no image\n"
     if suffix != ".png":
         with pytest.raises(ConfigError, match=r"got \., which has no images"):
-            find_files(["."])
+            find_files(["."], image_suffixes())
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "ICO"])
 def test_the_usual_formats_are_read(kind: str) -> None:
     name = f"image.{kind.lower()}"
     Image.new("L", (28, 28), 200).convert("RGB").save(name, format=kind)
-    assert find_files(["."]) == [f"./{name}"]
+    assert find_files(["."], image_suffixes()) == [f"./{name}"]
     ((rows, images),) = Reader((1, 28, 28), batch_size=100, invert=False).batches([name])
     assert len(rows) == 1
     assert abs(int(images.float().mean()) - 200) <= 2
@@ -147,10 +148,10 @@ def test_a_directory_has_files_only() -> None:
     Path("directory.png").mkdir()
     Path("link.png").symlink_to("/dev/zero")
     with pytest.raises(ConfigError, match=r"got \., which has no images"):
-        find_files(["."])
+        find_files(["."], image_suffixes())
     for name in ("pipe.png", "link.png", "/dev/zero"):
         with pytest.raises(ConfigError, match="which is a pipe or a device; to read standard input: input=-"):
-            find_files([name])
+            find_files([name], image_suffixes())
 
 
 def test_a_zip_archive_is_no_array(capsys: pytest.CaptureFixture[str]) -> None:

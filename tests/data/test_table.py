@@ -112,6 +112,65 @@ def test_given_mean_and_std_are_used() -> None:
         (b"\xff\xfe\x00", {}, "t.csv must be a table as text (CSV, in UTF-8), and is not"),
         (SMALL.replace("3,4", ",4"), {}, "t.csv, line 3, must have a finite number in column a, got ''"),
         (SMALL.replace("3,4", "3,n/a"), {}, "t.csv, line 3, must have a finite number in column b, got 'n/a'"),
+        (
+            SMALL.replace("3,4", "3,n/a"),
+            {},
+            "t.csv, line 3, must have a finite number in column b, got 'n/a'; so in 1 of 8 rows; to read columns of "
+            "numbers alone: 'data.features=[a]'",
+        ),
+        (
+            "a,note 1,kind\n1,u,x\n2,v,y\n" + "3,w,x\n4,z,y\n" * 2,
+            {},
+            "t.csv, line 2, must have a finite number in column note 1, got 'u'; it is text in all rows; to read "
+            "columns of numbers alone: 'data.features=[a]'",
+        ),
+        (
+            "kind,a,b c\n" + "x,1,2\ny,3,4\n" * 3,
+            {},
+            "t.csv, line 2, must have a finite number in column kind, got 'x'; it is text in all rows; if it names the "
+            "classes: data.label=kind",
+        ),
+        (
+            "kind,a,b c\n" + "x,1,2\ny,3,?\n" * 3,
+            {"label": "kind"},
+            "t.csv, line 3, must have a finite number in column b c, got '?'; so in 3 of 6 rows; to read columns of "
+            "numbers alone: 'data.features=[a]'",
+        ),
+        (
+            "a;b;kind\n" + "1,5;2,5;x\n1,0;2,0;y\n" * 3,
+            {},
+            "t.csv, line 2, must have a finite number in column a, got '1,5'; decimals have a point: 1.5",
+        ),
+        (
+            "1,5;2,5;x\n1,0;2,0;y\n" * 3,
+            {},
+            "t.csv, line 2, must have a finite number in column 1,5, got '1,0'; decimals have a point: 1.0",
+        ),
+        (
+            "a,b,kind\n" + "1,5,2,5,x\n" * 3,
+            {},
+            "t.csv, line 2, must have 3 cells, as the first, and has 5; decimals have a point, 1.5, and a cell with a "
+            "comma is in quotes",
+        ),
+        (
+            "a,2020,kind\n" + "1,2,x\n3,4,y\n" * 3,
+            {},
+            "t.csv, line 1, must have a finite number in column 1, got 'a'; if line 1 names the columns: "
+            "data.header=true",
+        ),
+        (
+            ",a,b c,kind\n" + "0,1,2,x\n1,3,4,y\n" * 3,
+            {},
+            "features must be given for a table with a column that has no name, as that of the row numbers which "
+            "pandas writes, got t.csv: \"data.features=[a,'b c']\"",
+        ),
+        ("a|b|kind\n1|2|x\n", {}, "t.csv must have columns that are separated by commas, semicolons or tabs, got one:"),
+        (
+            "species,a,price\n" + "x,1,1.5\nx,2,1.7\ny,3,1.9\ny,4,2.5\n",
+            {"features": ["a"]},
+            "label must be a column of classes, each with some rows, and column price of t.csv has 4 different texts "
+            "in 4 rows; these might be: data.label=species",
+        ),
         (SMALL.replace("3,4", "inf,4"), {}, "t.csv, line 3, must have a finite number in column a, got 'inf'"),
         (SMALL.replace("3,4,y", "3,4"), {}, "t.csv, line 3, must have 3 cells, as the first, and has 2"),
         (SMALL.replace("3,4,y", "3,4,"), {}, "t.csv, line 3, must have a label in column kind, got none"),
@@ -129,12 +188,12 @@ def test_given_mean_and_std_are_used() -> None:
         (
             "a,kind\n1,x\n2,x\n",
             {},
-            "label must be a column of at least two classes, and column kind of t.csv has 1 different ones in 2 rows",
+            "label must be a column of at least two classes, and column kind of t.csv has 'x' in all 2 rows",
         ),
         (
             "a,price\n1,1.5\n2,2.5\n3,3.5\n",
             {},
-            "label must be a column of classes, each with some rows, and column price of t.csv has 3 different ones",
+            "label must be a column of classes, each with some rows, and column price of t.csv has 3 different texts",
         ),
     ],
 )

@@ -4,9 +4,11 @@ from backlit.inference.predictor import class_columns
 
 
 def test_several_classes_give_the_class_and_the_runner_up() -> None:
-    columns = class_columns(torch.tensor([[0.1, 0.6543219, 0.25], [0.5, 0.3, 0.2]]), ["a", "b", "c"])
+    columns = class_columns(
+        torch.tensor([[0.1, 0.6543219, 0.25], [0.5, 0.3, 0.2]], dtype=torch.float64), ["a", "b", "c"]
+    )
     assert columns == [
-        {"label": 1, "class": "b", "probability": 0.654322, "runner_up": "c", "runner_up_probability": 0.25},
+        {"label": 1, "class": "b", "probability": 0.6543219, "runner_up": "c", "runner_up_probability": 0.25},
         {"label": 0, "class": "a", "probability": 0.5, "runner_up": "b", "runner_up_probability": 0.3},
     ]
 

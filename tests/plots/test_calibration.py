@@ -27,6 +27,7 @@ def test_calibration_of_two_classes_is_how_often_class_1_occurs_at_each_probabil
     )
     assert last_line(figure) == [(0.1, 0.5), (0.6, 0.5), (0.9, 0.75)]
     assert figure.axes[1].get_xlabel() == "probability of class 1"
+    assert figure.axes[1].get_ylim()[0] == 0.5  # so that a bar of one sample is seen
 
 
 def test_calibration_of_several_classes_is_the_accuracy_at_each_confidence() -> None:

@@ -22,8 +22,8 @@ def test_kernels_that_read_rgb_are_drawn_in_colours() -> None:
     weights[0, 0, 0, 0], weights[0, 2, 1, 1] = 1.0, -1.0
     shown = draw_first_layer(weights).axes[0].images[0].get_array()
     assert shown is not None
-    assert shown.shape == (3, 3, 3)  # a gap of one pixel above and to the left
-    assert shown[1:, 1:].round(2).tolist() == [[[1, 0.5, 0.5], [0.5, 0.5, 0.5]], [[0.5, 0.5, 0.5], [0.5, 0.5, 0]]]
+    assert shown.shape == (4, 4, 3)  # a gap of one pixel around it
+    assert shown[1:3, 1:3].round(2).tolist() == [[[1, 0.5, 0.5], [0.5, 0.5, 0.5]], [[0.5, 0.5, 0.5], [0.5, 0.5, 0]]]
     assert (shown[0] == 1).all()
 
 

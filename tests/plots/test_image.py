@@ -19,6 +19,8 @@ def test_tiles_are_the_images(count: int, columns: int, gap: int) -> None:
         top, left = gap + row * (2 + gap), gap + column * (3 + gap)
         assert grid[top : top + 2, left : left + 3].tolist() == image.tolist()
     assert numpy.nansum(grid) == images.sum()
+    assert numpy.isnan(grid[-gap:]).all()
+    assert numpy.isnan(grid[:, -gap:]).all()
 
 
 def test_a_png_file_has_the_pixels_of_the_figure() -> None:

@@ -14,7 +14,7 @@ def test_images_have_their_class_and_probability() -> None:
     figure = draw_images(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), ["cat", "dog"], [0.934, 0.5], "2")
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == ["cat (0.93)", "dog (0.50)"]
-    assert axes.get_title() == "2: class (probability)"
+    assert figure.get_suptitle() == "2: class (probability)"
 
 
 def test_rgb_images_are_drawn_in_their_colours() -> None:

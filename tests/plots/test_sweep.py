@@ -40,7 +40,7 @@ def test_two_keys_are_a_heat_map() -> None:
     (image,) = axes.images
     assert image.get_array().tolist() == [[2, 20], [3, 30], [5, 50]]
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "10"]
-    assert {text.get_text() for text in axes.texts} == {"2", "20", "3", "30", "5", "50"}
+    assert {text.get_text() for text in axes.texts} == {f"{value}.0000" for value in (2, 20, 3, 30, 5, 50)}
 
 
 def test_words_are_ticks() -> None:
@@ -61,6 +61,7 @@ def test_a_single_run_without_settings_is_a_point() -> None:
 
 def test_a_logarithmic_scale_is_for_positive_values_over_a_decade() -> None:
     assert wants_log_scale([1e-4, 1e-3, 1e-2])
+    assert wants_log_scale([0.01, 0.1])
     assert not wants_log_scale([1, 2, 3])
     assert not wants_log_scale([0, 1000])
     assert not wants_log_scale([5])

@@ -10,7 +10,7 @@ import pytest
 import backlit.callbacks
 import backlit.data
 import backlit.loggers
-from backlit.runs.places import outside_override, outside_places
+from backlit.runs.places import outside_override, outside_places, override_to_type
 from backlit.training.last_checkpoint import LastCheckpoint
 
 ELSEWHERE = [
@@ -138,3 +138,22 @@ def test_every_argument_for_a_path_of_a_part_of_a_run_is_recognised() -> None:
                 found.add(name)
                 assert list(outside_places({name: "x"}, "", None)), f"{part}: {name}"
     assert {"dirpath", "save_dir", "path", "default_root_dir"} <= found
+
+
+def test_a_recorded_path_is_typed_as_it_exists_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "outputs" / "train" / "runs" / "1"
+    run.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "t.csv").touch()
+    cases = {
+        "data.file=t.csv": f"data.file={tmp_path}/t.csv",
+        "+data.data_dir='a b'": f"+data.data_dir='{tmp_path}/a b'",
+        "data.file=gone.csv": "data.file=gone.csv",
+        f"data.file={tmp_path}/t.csv": f"data.file={tmp_path}/t.csv",
+        "data.more={file: t.csv}": "data.more={file: t.csv}",
+        "data.file='" + 300 * "x" + "'": "data.file='" + 300 * "x" + "'",
+    }
+    assert all(override_to_type(recorded, run) == recorded for recorded in cases)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert {recorded: override_to_type(recorded, run) for recorded in cases} == cases

@@ -3,7 +3,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backlit.sweeps.entries import differing_settings, find_runs, sweep_entries
+from backlit.sweeps.entries import differing_settings, find_runs, follow_interpolations, sweep_entries
 from tests.helpers.sweeps import write_run, write_sweep
 
 
@@ -40,3 +40,9 @@ def test_differing_settings_lack_what_is_the_same_everywhere(settings: list[dict
         is_same = len({each.get(key) for each in settings}) == 1
         for each, left in zip(settings, kept, strict=True):
             assert left.get(key) == (None if is_same else each.get(key))
+
+
+def test_an_interpolation_becomes_the_value_that_it_names_or_is_left_out() -> None:
+    settings = {"seed": "1", "data.seed": "${seed}", "own": "${data.seed}", "home": "${oc.env:HOME}", "x": "${y}"}
+    settings |= {"circle": "${circle}", "within": "a ${seed}"}
+    assert follow_interpolations(settings) == {"seed": "1", "data.seed": "1", "own": "1"}

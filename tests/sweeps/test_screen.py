@@ -21,7 +21,7 @@ def test_without_a_terminal_each_start_and_end_is_a_line(tmp_path: Path, caplog:
         screen.ended(job, None, "killed by SIGKILL")
     assert caplog.messages == [
         "job 0 lr=1  starts",
-        "job 0 lr=1  completed  1.5 s  val/loss 0.25",
+        "job 0 lr=1  completed  1.5 s  val/loss 0.2500",
         "job 0 lr=1  resumes from its last checkpoint",
         "job 0 lr=1  failed: killed by SIGKILL",
     ]

@@ -28,7 +28,7 @@ def test_a_sweep_is_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "  the best  backlit-evaluate run=sweep/1\n" in printed
     assert "  repeat    backlit-train a=1 lr=1\n" in printed
     assert "  resume    backlit-train -m resume=sweep   # 2 not completed\n" in printed
-    assert "| 1 | 1 | completed | 0.1 | 2 |" in (sweep / "sweep.md").read_text()
+    assert "| 1 | 1 | completed | 0.1000 | 2 |" in (sweep / "sweep.md").read_text()
 
 
 def test_a_corrupt_record_is_named_and_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,8 +76,8 @@ def test_the_best_over_seeds_is_the_best_mean(tmp_path: Path, capsys: pytest.Cap
     summarize_sweep(write_sweep(tmp_path / "sweep", jobs))
     printed = capsys.readouterr().out
     assert [line.split() for line in printed.splitlines() if "mean" in line] == [
-        ["mean", "lr=2", "0.3", "±", "0.14", "(n", "=", "2)"],
-        ["mean", "lr=1", "0.5", "±", "0.57", "(n", "=", "2)"],
+        ["mean", "lr=2", "0.3000", "±", "0.14", "(n", "=", "2)"],
+        ["mean", "lr=1", "0.5000", "±", "0.57", "(n", "=", "2)"],
     ]
     assert "run=sweep/2" in printed
 

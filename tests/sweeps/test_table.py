@@ -29,15 +29,22 @@ def test_markdown_escapes_bars_and_ends_with_the_notes(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("width", "shown"), [(200, ["optimizer.lr", "model.hidden_sizes"]), (60, ["optimizer.lr"])])
-def test_settings_that_do_not_fit_are_named_below_the_table(
-    width: int, shown: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("width", "shown", "left_out"),
+    [
+        (200, ["job", "optimizer.lr", "model.hidden_sizes", "status", "best val/loss", "seconds"], ""),
+        (80, ["job", "lr", "hidden_sizes", "status", "best val/loss", "seconds"], ""),
+        (70, ["job", "lr", "hidden_sizes", "status", "best val/loss"], "seconds"),
+        (55, ["job", "lr", "status", "best val/loss"], "model.hidden_sizes, seconds"),
+    ],
+)
+def test_what_does_not_fit_is_named_below_the_table(
+    width: int, shown: list[str], left_out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("backlit.sweeps.table.get_console", lambda: Console(width=width, force_terminal=True))
-    columns = ["job", "optimizer.lr", "model.hidden_sizes", "status", "best val/loss", "directory"]
-    print_table("a sweep", columns, [["a long name of a job", "0.1", "[4,4]", "completed", "0.12", "outputs/a"]])
+    monkeypatch.setattr("backlit.text.get_console", lambda: Console(width=width, force_terminal=True))
+    columns = ["job", "optimizer.lr", "model.hidden_sizes", "status", "best val/loss", "seconds", "directory"]
+    print_table("a sweep", columns, [["a long name of a job", "0.1", "[4,4]", "completed", 0.12, "3.1", "outputs/a"]])
     lines = capsys.readouterr().out.splitlines()
-    assert max(map(len, lines[:-1])) <= width
-    assert lines[1].split() == ["job", *shown, "status", "best", "val/loss"]
-    left_out = "  too wide for this terminal, in the file: model.hidden_sizes"
-    assert (lines[-1] == left_out) == (len(shown) == 1)
+    assert max(map(len, lines[: -1 if left_out else None])) <= width
+    assert lines[1].split() == " ".join(shown).split()
+    assert lines[-1].partition("in the file: ")[2] == left_out

@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from backlit.config.conf import CONFIG_DIR
@@ -266,3 +267,11 @@ def test_the_sums_of_logged_values_are_kept_and_added() -> None:
         {"mean": [6, 4], "sum": [3], "max": [2]},
         {"mean": [12, 8], "sum": [6], "max": [2]},
     ]
+
+
+def test_a_bar_shows_the_name_that_it_gets_for_an_epoch() -> None:
+    bar = RichProgressBar()
+    lightning_internals.name_epochs(bar, lambda: "epoch 7")
+    fit(make_trainer(max_epochs=1, enable_progress_bar=True, callbacks=[bar]))
+    assert bar.progress is not None
+    assert "epoch 7" in [task.description.strip() for task in bar.progress.tasks]

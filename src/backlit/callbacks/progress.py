@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from backlit.arguments import check_arguments
 from backlit.models.classifier import BAR_METRICS, Classifier
+from backlit.text import metric_text
+from backlit.training import lightning_internals
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ _MOST_SHOWN = 6
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, updated a few times a second rather than at each step.
+    """Lightning's rich progress bar, updated a few times a second rather than at each step; it counts epochs from 1.
 
     Args:
         refresh_rate: Redraws per second.
@@ -32,6 +34,7 @@ class ProgressBar(RichProgressBar):
         check_arguments(ProgressBar.__init__, locals())
         super().__init__(refresh_rate=refresh_rate)
         self._redrawn_at = 0.0
+        lightning_internals.name_epochs(self, lambda: _epoch_name(self.trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -57,6 +60,12 @@ class ProgressBar(RichProgressBar):
         return shown
 
 
+def _epoch_name(trainer: Trainer) -> str:
+    """Return ``epoch 2/10``, counted from 1, of the whole run."""
+    total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
+    return f"epoch {trainer.current_epoch + 1}{total}"
+
+
 def _logged_names(metrics: Iterable[str]) -> list[str]:
     """Return the names that a module of somebody else logs, without a second one of the same metric: the first few."""
     names = list(metrics)
@@ -79,13 +88,11 @@ class EpochLines(Callback):
         """Write the line."""
         names = BAR_METRICS if isinstance(pl_module, Classifier) else _logged_names(trainer.callback_metrics)
         shown = {name: trainer.callback_metrics.get(name) for name in names if self._validated or name[:3] != "val"}
-        values = "  ".join(f"{name} {value:.4f}" for name, value in shown.items() if value is not None)
+        values = "  ".join(f"{name} {metric_text(float(value))}" for name, value in shown.items() if value is not None)
         if trainer.is_global_zero:
-            total = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
             log.info(
-                "epoch %d%s  step %d  %s  %.1f s",
-                trainer.current_epoch + 1,
-                total,
+                "%s  step %d  %s  %.1f s",
+                _epoch_name(trainer),
                 trainer.global_step,
                 values,
                 monotonic() - self._begin,

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from yaml import YAMLError
 from backlit import __version__
 from backlit.cli.arguments import read_arguments
 from backlit.cli.invocation import Invocation
-from backlit.cli.known_keys import check_own_options
+from backlit.cli.known_keys import KnownKeys, check_own_options
 from backlit.cli.messages import explain, print_errors
 from backlit.cli.plan import Plan
+from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
 from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
@@ -167,7 +169,29 @@ def _plan_and_run(
     invocation.sweep_dir = invocation.plan.sweep
     # Hydra reads this, and so do the processes that Lightning starts: they run the same command.
     sys.argv[1:] = invocation.plan.arguments
-    hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)()
+    program = hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name=config_name)(run_task)
+    try:
+        program()
+    except (HydraException, OmegaConfBaseException):
+        # To know beforehand which keys the config has would take 0.1 s of every start.
+        if not _add_unlisted(invocation, config_name):
+            raise
+        program()
+
+
+def _add_unlisted(invocation: Invocation, config_name: str) -> bool:
+    """Add what YAML files leave out to a config that could not be composed; return whether there is anything."""
+    plan = invocation.plan
+    has_made = invocation.has_started or invocation.run_dir is not None or invocation.sweep_dir is not None
+    if has_made or plan.is_recorded:
+        return False
+    # The user chooses what is trained; evaluated may be a stranger's run.
+    arguments = add_unlisted(plan.arguments, KnownKeys(config_name, is_recorded=config_name != "train"))
+    if arguments == plan.arguments:
+        return False
+    invocation.plan = replace(plan, arguments=arguments)
+    sys.argv[1:] = arguments
+    return True
 
 
 def _run_hydra(

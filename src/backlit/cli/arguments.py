@@ -11,7 +11,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
 from backlit.cli.known_keys import KnownKeys, option_names
-from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.hints import nearest
 from backlit.errors import ConfigError
 from backlit.runs.commands import FLAGS_WITH_VALUE
@@ -89,8 +88,6 @@ def read_arguments(arguments: Sequence[str], config_name: str) -> list[str]:
         del words[:count]
     if problems:
         raise ConfigError(problems)
-    if config_name == "train" and not any(override.startswith(("resume=", "rerun=")) for override in overrides):
-        overrides = add_unlisted(overrides, KnownKeys(config_name, is_recorded=False))
     return [*flags, *overrides]
 
 

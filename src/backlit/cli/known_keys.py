@@ -82,8 +82,10 @@ class KnownKeys:
     def config(self) -> DictConfig:
         """Return the config, without the values that the command line sets."""
         GlobalHydra.instance().clear()
-        choice = re.compile(r"(\w+)=([\w-]+|\[[\w, -]+\])")
-        choices = [a for a in sys.argv[1:] if (match := choice.fullmatch(a)) and match[1] in self.groups]
+        choice = re.compile(r"(\w+)=(?:[\w/.,-]+,)?([\w/.-]+|\[[\w, -]+\])")
+        matches = [match for argument in sys.argv[1:] if (match := choice.fullmatch(argument))]
+        # Of several values for the jobs of a sweep, the last one, as Hydra does for the sweep's own config.
+        choices = [f"{match[1]}={match[2]}" for match in matches if match[1] in self.groups]
         with hydra.initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             for overrides in (choices, []):
                 try:
@@ -208,13 +210,14 @@ class KnownKeys:
         is_node = OmegaConf.is_dict(OmegaConf.select(self.config, node))
         target = str(typed[-1] if typed else OmegaConf.select(self.config, f"{node}._target_") if is_node else "")
         package = target.split(".")[0]
-        is_known = package in ("backlit", "lightning", "torch") or not self.is_recorded or _is_trusted(package)
-        if not (package and is_known):
+        is_trusted = not self.is_recorded or _is_trusted(package)
+        if not package or not (is_trusted or package in ("backlit", "lightning", "torch")):
             return []
         from backlit.config.known_arguments import GIVEN, added_arguments
+        from backlit.config.trust import find_imported
 
         try:
-            part = pkgutil.resolve_name(target)
+            part = pkgutil.resolve_name(target) if is_trusted else find_imported(target)
             parameters = inspect.signature(part).parameters.values()
         except Exception:  # importing a user's module may raise anything; the check of the config reports it
             return []

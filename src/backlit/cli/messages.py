@@ -86,7 +86,9 @@ def explain_unknown_key(key: str, keys: KnownKeys) -> str:
         rule = "a YAML file that overrides other groups must begin with '# @package _global_'"
         return f"{rule}; one of {package.partition('.')[0]} does not"
     what = "no such key" if "." in key else "no such key or group"
-    if meant := keys.meant_by(key):
+    if (meant := keys.meant_by(key)) == [key]:  # the last option that a sweep varies has it
+        return f"{key}: {what} in some of the options that the sweep varies"
+    if meant:
         typed = [_typed_as(key, one) for one in meant]
         several = f"one of {', '.join(typed)}" if len(typed) > 1 else typed[0]
         added = ", an argument of its class that the YAML leaves out" if meant[0].startswith("+") else ""

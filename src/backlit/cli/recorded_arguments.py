@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from backlit.errors import ConfigError
 from backlit.runs.commands import split_flags
 from backlit.runs.files import is_relative_name
-from backlit.runs.places import iter_texts, outside_override
+from backlit.runs.places import iter_texts, outside_override, override_to_type
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(
@@ -58,7 +58,12 @@ def is_plain_override(override: str) -> bool:
 
 
 def repeatable_arguments(
-    recorded: list[str], given: list[str], directory: Path | None = None, *, of_sweep: bool = False
+    recorded: list[str],
+    given: list[str],
+    directory: Path | None = None,
+    *,
+    recorded_by: Path | None = None,
+    of_sweep: bool = False,
 ) -> list[str]:
     """Return those of a recorded command's arguments that are used again.
 
@@ -68,6 +73,7 @@ def repeatable_arguments(
         recorded: The arguments that a run directory, maybe a stranger's, has recorded.
         given: Those that the user has typed now.
         directory: The directory that is resumed, in which recorded arguments may name files; None for none.
+        recorded_by: The directory of the run or sweep, for messages; None for `directory`.
         of_sweep: Whether they are those of a sweep; a run's make no sweep.
 
     Raises:
@@ -92,7 +98,9 @@ def repeatable_arguments(
             problems.append(f"{override!r} {started}; if you trust it, give it again")
         elif _key(override) not in replaced and outside_override(override, directory):
             rule = "and names a place outside of its directory; to use it, type it again"
-            problems.append(f"{override!r} {started}, {rule}: {shlex.quote(override)}")
+            source = recorded_by or directory
+            typed = override if source is None else override_to_type(override, source)
+            problems.append(f"{override!r} {started}, {rule}: {shlex.quote(typed)}")
     if problems:
         raise ConfigError(problems)
     kept = [flag for flag in flags if flag in ("-m", "--multirun")]  # the others have been given again

@@ -86,7 +86,7 @@ def plan_resume(wanted: str, given: list[str]) -> Plan:
     if any((source / "checkpoints" / f"{name}.ckpt").exists() for name in ("last", "previous")):
         # What it began with is in its own checkpoint.
         recorded = [argument for argument in recorded if not argument.startswith("ckpt_path=")]
-    merged = merge_arguments(repeatable_arguments(recorded, given, directory), given)
+    merged = merge_arguments(repeatable_arguments(recorded, given, directory, recorded_by=source), given)
     from backlit.runs.checkpoint import Checkpoint, find_last_checkpoint  # imports torch
 
     try:
@@ -174,7 +174,8 @@ def plan_rerun(wanted: str, given: list[str]) -> Plan:
     own = f"{run.directory.resolve()}{os.sep}"
     # A resumed run was started with its own checkpoint.
     begun = [a for a in recorded if not (a.startswith("ckpt_path=") and _is_below(a.partition("=")[2], own))]
-    return Plan(merge_arguments(repeatable_arguments(begun, given), given), rerun_of=run.directory)
+    kept = repeatable_arguments(begun, given, recorded_by=run.directory)
+    return Plan(merge_arguments(kept, given), rerun_of=run.directory)
 
 
 def _is_below(value: str, directory: str) -> bool:

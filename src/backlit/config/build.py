@@ -17,6 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from backlit.arguments import annotations_of, find_problem
+from backlit.config.known_arguments import FOLLOWED
 from backlit.config.loggers import check_available, resumed_arguments
 from backlit.config.modes import choose_mode
 from backlit.data import UserFilesDataModule
@@ -24,9 +26,6 @@ from backlit.models.schedulers import torch_schedule
 from backlit.text import first_line
 
 Part = TypeVar("Part")
-
-# What a model may have of its data, and the attribute of a data module that it comes from.
-FOLLOWED = {"in_features": "input_shape", "input_shape": "input_shape", "num_classes": "num_classes"}
 
 
 @dataclass
@@ -182,7 +181,15 @@ def _build_model(cfg: DictConfig, datamodule: LightningDataModule | None) -> Lig
     make_model = build_partial(cfg.model)
     assert make_model is not None
     makers = {"optimizer": build_partial(cfg.optimizer), "scheduler": _build_scheduler(cfg.scheduler)}
-    model = make_model(**makers, **followed(cfg.model, datamodule))
+    values = followed(cfg.model, datamodule)
+    maker: Any = make_model.func
+    hints = annotations_of(getattr(maker, "__init__") if isinstance(maker, type) else maker)  # noqa: B009
+    for key, name in FOLLOWED.items():
+        is_open = key in hints and key in cfg.model and cfg.model[key] is None and key not in values
+        if is_open and find_problem(key, None, hints[key], is_plain=True):
+            why = f"{type(datamodule).__name__} has no {name} that null could follow"
+            raise ValueError(f"{key} must be given, since {why} (set it in __init__): model.{key}=...")
+    model = make_model(**makers, **values)
     return _of_kind(model, LightningModule)
 
 

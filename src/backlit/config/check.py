@@ -123,8 +123,9 @@ def _check_values(plain: dict[str, Any]) -> Iterator[str]:
     path = plain.get("ckpt_path")
     if plain.get("train") is False and plain.get("test") and path is None:
         yield "ckpt_path must be a checkpoint when train=false, got null"
-    if plain.get("train") is False and plain.get("lr_find") is True:
-        yield "lr_find must be false when train=false"
+    for key in ("lr_find", "scale_batch_size"):
+        if plain.get("train") is False and plain.get(key) is True:
+            yield f"{key} must be false when train=false"
     if plain.get("train") is False and plain.get("init_from") is not None:
         yield "init_from must be null when train=false, which tests ckpt_path"
     if isinstance(path, str) and path and not Path(path).is_file():
@@ -171,8 +172,14 @@ def check_remaining(trainer: dict[str, Any], checkpoint: dict[str, Any], *, is_e
         is_extension: Whether the run is completed, so that something must be left to train.
     """
     epochs, steps = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"], checkpoint["global_step"]
+    begun_epochs = epochs["ready"]
+    # Lightning's StochasticWeightAveraging adds an epoch to max_epochs if there is BatchNorm, to measure the average's
+    # statistics. It averages in every epoch but this one.
+    averaging = checkpoint.get("callbacks", {}).get("StochasticWeightAveraging", {})
+    if averaging.get("latest_update_epoch") == begun_epochs - 2:
+        begun_epochs -= 1
     limits = (
-        ("max_epochs", "epochs", epochs["ready"], epochs["processed"]),
+        ("max_epochs", "epochs", begun_epochs, epochs["processed"]),
         ("max_steps", "steps", steps, steps),
     )
     for name, unit, begun, done in limits:
@@ -254,6 +261,10 @@ def _check_processes(config: dict[str, Any], datamodule: Any, trainer: Trainer) 
         yield f"hydra.run.dir must be without double quotes and backslashes for processes, got {config['output_dir']}"
     if config["lr_find"] and processes > 1:
         yield f"lr_find must be false with {processes} processes; find the rate with one: trainer=cpu or trainer=gpu"
+    if config["scale_batch_size"] and processes > 1:
+        yield f"scale_batch_size must be false with {processes} processes; find it with one: trainer=cpu or trainer=gpu"
+    if config["scale_batch_size"] and not hasattr(datamodule, "batch_size"):
+        yield "scale_batch_size must be false: data has no attribute batch_size, from which its DataLoader is made"
     for name, rule in (("train_size", ""), ("val_size", " or 0"), ("test_size", "")):
         size = config["data"].get(name)
         is_allowed = size == 0 and name == "val_size"

@@ -149,6 +149,9 @@ KINDS: dict[str, type] = {
     "logger": Logger,
 }
 
+# What a model may have of its data if it is null in the config, and the attribute of a data module that it comes from.
+FOLLOWED = {"in_features": "input_shape", "input_shape": "input_shape", "num_classes": "num_classes"}
+
 # What backlit gives to a part of a run itself, by its place in the config: a value there would be ignored.
 GIVEN: dict[str, dict[str, str]] = {
     "trainer": {

@@ -7,7 +7,7 @@ from typing import Any
 
 from backlit.arguments import annotations_of, find_problem, takes_objects
 from backlit.config.hints import nearest
-from backlit.config.known_arguments import GIVEN, KINDS, added_arguments, known_ranges
+from backlit.config.known_arguments import FOLLOWED, GIVEN, KINDS, added_arguments, known_ranges
 from backlit.text import first_line
 
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -61,6 +61,8 @@ def check_signature(path: str, node: dict[str, Any], owners: Mapping[str, str] |
                 close = nearest(str(key), names)
                 hint = f", did you mean {close}?" if close else ""
                 yield f"{path}.{key}: {target.__name__} has no such argument{hint}"
+        elif path == "model" and key in FOLLOWED and value is None:
+            continue  # it follows the data, whether the annotation has None or not
         elif key in hints and not (key in taking_objects and _has_node(value)):
             is_finite = is_own or key in ranges
             if problem := find_problem(f"{path}.{key}", value, hints[key], is_plain=True, is_finite=is_finite):

@@ -22,6 +22,7 @@ TRAIN: dict[str, Any] = {
     "ckpt_path": Text | None,
     "init_from": Text | None,
     "lr_find": bool,
+    "scale_batch_size": bool,
     "packages": list[Text],
     "optimized_metric": Text,
     "optimized_mode": Literal["min", "max"] | None,

@@ -104,7 +104,7 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
         if package not in ("backlit", "lightning", "torch"):
             yield f"{place} of this run wants {target}, not backlit's; if you trust that code: packages=[{package}]"
             continue
-        found = _find_imported(str(target))
+        found = find_imported(str(target))
         if found is None:
             yield f"{place} of this run wants {target}, which {package} does not have"
         elif not _is_part(found):
@@ -114,7 +114,7 @@ def untrusted_targets(node: Any, path: str, packages: Sequence[str]) -> Iterator
             yield f"{place} of this run wants {target}, {rule}"
 
 
-def _find_imported(target: str) -> Any:
+def find_imported(target: str) -> Any:
     """Return the object of a dotted name in modules that are imported already, or None.
 
     To import a module is to run it, and some of Lightning's run a file of the working directory. Lightning and torch

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from backlit.data.images import FORMATS
+from backlit.data.images import FORMATS, image_suffixes
 from backlit.data.input_files import printable_name
 from backlit.text import printable
 
@@ -113,6 +113,7 @@ class PictureReader:
     def __init__(self, shape: Shape, batch_size: int) -> None:
         self.shape = shape
         self.batch_size = batch_size
+        self.suffixes = image_suffixes()
         self.skipped = 0
 
     def batches(self, files: Sequence[str]) -> Iterator[tuple[list[dict[str, str]], Tensor]]:

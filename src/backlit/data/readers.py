@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from backlit.data.images import border_median, open_image, to_shape
+from backlit.data.images import border_median, image_suffixes, open_image, to_shape
 from backlit.data.input_files import printable_name, read_stdin
 from backlit.errors import ConfigError
 from backlit.text import printable
@@ -53,6 +53,7 @@ class Reader:
         self.frame = frame
         self.reads_images = len(shape) == 3
         self.noun = "images" if self.reads_images else "points"
+        self.suffixes = image_suffixes() if self.reads_images else {".csv", ".npy"}
         self.inverted = self.framed = self.skipped = 0
 
     def batches(self, files: Sequence[str]) -> Iterator[tuple[Rows, Tensor]]:

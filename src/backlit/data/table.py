@@ -13,7 +13,8 @@ from torch import Tensor
 
 from backlit.arguments import Count, FractionBelow1, PositiveInt, Seed, Text, check_arguments
 from backlit.data.pairs import TensorPairs
-from backlit.data.table_file import Header, is_number, numbers, open_table
+from backlit.data.table_advice import advise_on_features, advise_on_label, features_to_type
+from backlit.data.table_file import Header, NotANumberError, is_number, numbers, open_table
 from backlit.data.table_reader import TableReader
 from backlit.data.user_files import Part, UserFilesDataModule, check_state
 
@@ -97,12 +98,22 @@ class TableDataModule(UserFilesDataModule):
         Raises:
             ValueError: If one cannot be read, lacks a column or a number, or if the labels do not name classes.
         """
-        self._tables = {"train": self._read_table(self.file, is_first=True)}
+        is_label_typed = self.label is not None
+        try:
+            self._tables = {"train": self._read_table(self.file, is_first=True)}
+        except NotANumberError as error:
+            assert self.label is not None
+            advice = (
+                ""
+                if "; " in str(error)
+                else advise_on_features(self.file, self.header, error.column, self.label, is_label_typed=is_label_typed)
+            )
+            raise ValueError(f"{error}{advice}") from None
         if self.test_file is not None:
             self._tables["test"] = self._read_table(self.test_file, is_first=False)
         labels = self._tables["train"][1]
         if not self.class_names:
-            self.class_names = _class_names(self.file, self.label, labels)
+            self.class_names = self._find_classes(labels)
         for file, (_, found) in zip((self.file, self.test_file), self._tables.values(), strict=False):
             if strange := sorted(set(found) - set(self.class_names)):
                 known = ", ".join(self.class_names[:10])
@@ -136,11 +147,38 @@ class TableDataModule(UserFilesDataModule):
             raise ValueError(f"file must have rows, and {file} has none")
         return torch.from_numpy(numpy.array(values)).reshape(len(labels), len(places)), labels
 
+    def _find_classes(self, labels: list[str]) -> tuple[str, ...]:
+        """Return the different labels, sorted, as numbers if all are.
+
+        Raises:
+            ValueError: If there is only one, or so many that they are rather a quantity.
+        """
+        assert self.label is not None
+        names = sorted(set(labels))
+        if all(map(is_number, names)):
+            names.sort(key=float)
+        what = f"column {self.label} of {self.file} has {len(names):,} different texts in {len(labels):,} rows"
+        if len(names) < 2:
+            what = f"column {self.label} of {self.file} has {names[0]!r} in all {len(labels):,} rows"
+        if 2 <= len(names) <= len(labels) / 2:
+            return tuple(names)
+        rule = "at least two classes" if len(names) < 2 else "classes, each with some rows"
+        advice = advise_on_label(self.file, self.header, self.label)
+        raise ValueError(f"label must be a column of {rule}, and {what}{advice}")
+
     def _choose_columns(self, names: list[str]) -> None:
         """Set the label and the features to columns that the training's table has."""
         self.label = names[-1] if self.label is None else self.label
+        if len(names) == 1:
+            rule = "must have columns that are separated by commas, semicolons or tabs"
+            raise ValueError(f"{self.file} {rule}, got one: {names[0][:60]!r}")
         if self.features is None:
             self.features = tuple(name for name in names if name != self.label)
+            if "" in names:
+                named = [name for name in self.features if name]
+                rule = "features must be given for a table with a column that has no name"
+                why = "as that of the row numbers which pandas writes"
+                raise ValueError(f"{rule}, {why}, got {self.file}: {features_to_type(named)}")
         for key, given in (("label", [self.label]), ("features", self.features)):
             for name in given:
                 if name not in names:
@@ -216,20 +254,3 @@ class TableDataModule(UserFilesDataModule):
         assert self.features is not None
         assert self.label is not None
         return TableReader(self.columns, self.features, self.label, batch_size, header=self.header)
-
-
-def _class_names(file: Path, column: str | None, labels: list[str]) -> tuple[str, ...]:
-    """Return the different labels, sorted, as numbers if all are.
-
-    Raises:
-        ValueError: If there is only one, or so many that they are rather a quantity.
-    """
-    names = sorted(set(labels))
-    if all(map(is_number, names)):
-        names.sort(key=float)
-    what = f"column {column} of {file} has {len(names):,} different ones in {len(labels):,} rows"
-    if len(names) < 2:
-        raise ValueError(f"label must be a column of at least two classes, and {what}: {names[0]!r}")
-    if len(names) > len(labels) / 2:
-        raise ValueError(f"label must be a column of classes, each with some rows, and {what}")
-    return tuple(names)

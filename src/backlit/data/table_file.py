@@ -15,6 +15,19 @@ Header = bool | Literal["auto"]
 _LONGEST_LINE = 2**20
 
 
+class NotANumberError(ValueError):
+    """A cell that is to be a number, and is none.
+
+    Args:
+        message: Names the cell.
+        column: The name of its column.
+    """
+
+    def __init__(self, message: str, column: str) -> None:
+        super().__init__(message)
+        self.column = column
+
+
 @dataclass
 class TableFile:
     """An open table.
@@ -54,13 +67,15 @@ def open_table(file: str | Path, header: Header) -> Iterator[TableFile]:
             first = found[1]
             has_names = header if isinstance(header, bool) else not any(map(is_number, first))
             if has_names and (twice := next((c for c in first if first.count(c) > 1), None)) is not None:
-                raise ValueError(f"{name} must have a name of its own for each column, and has {twice!r} twice")
+                raise ValueError(
+                    f"{name} must have a name of its own for each column, and has {twice!r} twice; rename one"
+                )
             columns = first if has_names else None
             yield TableFile(name, columns, len(first), rows if has_names else itertools.chain([found], rows))
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error):
-        raise ValueError(f"{name} must be a table as text (CSV, in UTF-8), and is not") from None
+        raise ValueError(f"{name} must be a table as text (CSV, in UTF-8), and is not; save it as such") from None
 
 
 def _rows(stream: TextIO, name: str) -> Iterator[tuple[int, list[str]]]:
@@ -70,7 +85,7 @@ def _rows(stream: TextIO, name: str) -> Iterator[tuple[int, list[str]]]:
         ValueError: If a line has another number of cells than the first.
     """
     first = stream.readline(_LONGEST_LINE)
-    delimiter = max(",;\t", key=first.count)
+    delimiter = max(";\t,", key=first.count)  # a line such as "1,5;2,5;a" has decimal commas
     lines = csv.reader(itertools.chain([first], iter(lambda: stream.readline(_LONGEST_LINE), "")), delimiter=delimiter)
     width = None
     for cells in lines:
@@ -79,9 +94,9 @@ def _rows(stream: TextIO, name: str) -> Iterator[tuple[int, list[str]]]:
             continue
         width = len(cells) if width is None else width
         if len(cells) != width:
-            raise ValueError(
-                f"{name}, line {lines.line_num}, must have {width} cells, as the first, and has {len(cells)}"
-            )
+            rule = f"must have {width} cells, as the first, and has {len(cells)}"
+            hint = "; decimals have a point, 1.5, and a cell with a comma is in quotes" if delimiter == "," else ""
+            raise ValueError(f"{name}, line {lines.line_num}, {rule}{hint}")
         yield lines.line_num, cells
 
 
@@ -106,7 +121,7 @@ def numbers(
         names: What a message calls them.
 
     Raises:
-        ValueError: If one is missing, no number, or not finite.
+        NotANumberError: If one is missing, no number, or not finite.
     """
     try:
         values = [float(cells[index]) for index in indices]
@@ -115,6 +130,8 @@ def numbers(
     except ValueError:
         pass
     index, name = next((i, n) for i, n in zip(indices, names, strict=True) if not is_number(cells[i]))
-    raise ValueError(
-        f"{table.name}, line {line}, must have a finite number in column {name}, got {cells[index][:60]!r}"
+    cell = cells[index]
+    hint = f"; decimals have a point: {cell.replace(',', '.')}" if is_number(cell.replace(",", ".", 1)) else ""
+    raise NotANumberError(
+        f"{table.name}, line {line}, must have a finite number in column {name}, got {cell[:60]!r}{hint}", name
     )

@@ -26,6 +26,7 @@ class TableReader:
 
     reads_images = False
     noun = "rows"
+    suffixes = (".csv", ".tsv")
     inverted = framed = skipped = 0
 
     def __init__(

@@ -38,7 +38,7 @@ from backlit.models.protocol import class_labels, missing_definition
 from backlit.plots.calibration import draw_calibration, draw_roc
 from backlit.plots.image import png, render
 from backlit.runs.files import atomic_write, new_directory, write_json
-from backlit.runs.places import outside_places
+from backlit.runs.places import outside_places, place_to_type
 from backlit.text import first_line, quote_value
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def evaluate_run(cfg: DictConfig, run: LoadedRun) -> tuple[dict[str, Any], Path]
         ConfigError: If the data do not fit, or if the results cannot be written.
     """
     if not cfg.data or _chooses_data_of_run():
-        _check_places(plain_node(run.config, "data"))
+        _check_places(plain_node(run.config, "data"), run.directory)
     with read_write(cfg):
         cfg.data = cfg.data or plain_node(run.config, "data")
         if OmegaConf.is_interpolation(cfg.trainer, "precision"):
@@ -105,7 +105,7 @@ def _typed_keys() -> set[str]:
     return {override.split("=")[0].lstrip("+") for override in overrides}
 
 
-def _check_places(data: dict[str, Any]) -> None:
+def _check_places(data: dict[str, Any], run_dir: Path) -> None:
     """Raise `ConfigError` if a run's data node names a place that the command line does not set.
 
     Data may be unpacked there, and the run may be a stranger's: within its directory there may be links.
@@ -113,7 +113,7 @@ def _check_places(data: dict[str, Any]) -> None:
     typed = _typed_keys()
     rule = "is where its data were; to use it, type it"
     problems = [
-        f"{key}={place} of this run {rule}: {_override(key, place)}"
+        f"{key}={place} of this run {rule}: {_override(key, place_to_type(place, run_dir))}"
         for key, place in outside_places(data, "data", None)
         if key not in typed
     ]

@@ -26,22 +26,26 @@ from backlit.plots.predictions import draw_images, draw_points
 from backlit.text import first_line
 
 
-def find_input(cfg: DictConfig, output: Path | None) -> list[str]:
-    """Return the files of the input.
-
-    Raises:
-        ConfigError: If there is none, if the output has a wrong name, or if it would replace a file of the input, or a
-            picture that is not of an earlier prediction.
-    """
+def check_output(output: Path | None) -> None:
+    """Raise `ConfigError` if the output has a wrong name, or would replace a picture that is not of a prediction."""
     if output and (output.suffix not in (".csv", ".jsonl") or output.is_dir()):
         raise ConfigError([f"output must be a .csv or .jsonl file, or - for CSV on standard output, got {output}"])
     picture = output.with_suffix(".png") if output else None
     if picture and os.path.lexists(picture) and not is_own_png(picture):
         rule = "must be beside no other picture of its name"
         raise ConfigError([f"output={output} {rule}: it would replace {picture}, which backlit-predict has not drawn"])
-    files = find_files([str(name) for name in (cfg.input if OmegaConf.is_list(cfg.input) else [cfg.input])])
-    for target in (output, picture):
-        if target and target.exists() and any(file != "-" and os.path.samefile(file, target) for file in files):
+
+
+def find_input(cfg: DictConfig, output: Path | None, reader: Any) -> list[str]:
+    """Return the files of the input: of a directory those that the reader reads.
+
+    Raises:
+        ConfigError: If there is none, or if the output would replace one.
+    """
+    names = [str(name) for name in (cfg.input if OmegaConf.is_list(cfg.input) else [cfg.input])]
+    files = find_files(names, reader.suffixes, "images" if reader.reads_images else "tables")
+    for target in (output, output.with_suffix(".png")) if output else ():
+        if target.exists() and any(file != "-" and os.path.samefile(file, target) for file in files):
             raise ConfigError([f"output={output} must not replace a file of the input, but would write {target}"])
     return files
 

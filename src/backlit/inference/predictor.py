@@ -84,10 +84,11 @@ class Predictor:
                     predictions.known += 1
                     predictions.right += truth == str(row["class"])
             if output and format == "jsonl":
-                output.writelines(json_text(row) + "\n" for row in rows)
+                output.writelines(json_text(_written(row)) + "\n" for row in rows)
             elif output:
                 header = [] if predictions.counts else [rows[0]]
-                csv.writer(output, lineterminator="\n").writerows([*header, *(row.values() for row in rows)])
+                lines = [*header, *(_written(row).values() for row in rows)]
+                csv.writer(output, lineterminator="\n").writerows(lines)
             if (room := most - len(predictions.rows)) > 0:
                 predictions.rows += rows[:room]
                 predictions.inputs.append(inputs[:room])
@@ -96,6 +97,11 @@ class Predictor:
         if output:
             output.flush()
         return predictions
+
+
+def _written(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as it is written: probabilities have six digits."""
+    return {name: float(f"{value:.6g}") if "probability" in name else value for name, value in row.items()}
 
 
 def class_columns(probabilities: Tensor, names: Sequence[str]) -> Rows:
@@ -114,7 +120,7 @@ def class_columns(probabilities: Tensor, names: Sequence[str]) -> Rows:
     best = probabilities.topk(2)
     columns: Rows = []
     for values, (first, second) in zip(best.values.tolist(), best.indices.tolist(), strict=True):
-        high, low = (float(f"{value:.6g}") for value in values)
+        high, low = values
         row = ({"label": first} if has_label else {}) | {"class": shown[first]}
         if len(shown) == 2:
             columns.append(row | {f"probability_of_{shown[1]}": high if first == 1 else low})

@@ -2,9 +2,7 @@
 
 import importlib.util
 import logging
-import os
 import re
-import socket
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.utilities import rank_zero_only
 
 from backlit.arguments import Text, check_arguments
+from backlit.loggers.server import reach
 from backlit.text import first_line, flatten
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ _STATUSES = {"completed": "FINISHED", "failed": "FAILED", "interrupted": "KILLED
 _SQLITE = "sqlite:///"
 # A call takes 60 ms with SQLite, however many metrics it has; MLflow takes 1,000.
 _FLUSH_SECONDS, _MOST_WAITING = 5, 900
-_REACH_SECONDS = 5
 _LONGEST_PARAMETER = 6000
 
 
@@ -191,14 +189,10 @@ class MLFlowLogger(loggers.Logger):
 
 def _reach(tracking_uri: str) -> None:
     """Raise `ValueError` if nobody answers at the address of a server: MLflow itself would try for minutes."""
-    address = urlsplit(tracking_uri)
-    if address.scheme not in ("http", "https"):
+    if urlsplit(tracking_uri).scheme not in ("http", "https"):
         return
     try:
-        port = address.port or (443 if address.scheme == "https" else 80)
-        if any(os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")):
-            return  # the proxy knows
-        socket.create_connection((address.hostname or "", port), timeout=_REACH_SECONDS).close()
+        reach(tracking_uri)
     except (OSError, ValueError) as error:
         reason = first_line(error)
         raise ValueError(f"tracking_uri must be the address of a server, got {tracking_uri}: {reason}") from None

@@ -11,6 +11,7 @@ from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from backlit.config.loggers import run_argument
+from backlit.loggers.comet import CometLogger
 from backlit.loggers.metrics_csv import MetricsCSV
 from backlit.loggers.mlflow import MLFlowLogger
 from backlit.loggers.tensorboard import TensorBoardLogger
@@ -83,7 +84,7 @@ def end_session(logger: Logger, status: str) -> None:
         logger: The logger.
         status: ``completed``, ``failed`` or ``interrupted``.
     """
-    if isinstance(logger, TensorBoardLogger | MLFlowLogger):
+    if isinstance(logger, TensorBoardLogger | MLFlowLogger | CometLogger):
         logger.end_session(status)
     elif isinstance(logger, loggers.WandbLogger):
         logger.experiment.finish(exit_code=_EXIT_CODES[status])

@@ -49,12 +49,12 @@ def draw_boundary(
     # matplotlib warns of a contour that is nowhere in the rectangle.
     if field.min() < 0.5 < field.max():
         axes.contour(x.numpy(), y.numpy(), field, levels=[0.5], colors="black", linewidths=1.5)
-    size, edge, ring = (22, 0.6, 90) if len(points) <= 1000 else (5, 0.1, 22)
+    size, edge, ring, line = (22, 0.6, 90, 1.2) if len(points) <= 1000 else (5, 0.1, 12, 0.4)
     for label, colour in ((0, BLUE), (1, ORANGE)):
         chosen = points[labels == label].numpy()
         axes.scatter(chosen[:, 0], chosen[:, 1], s=size, color=colour, edgecolors="white", linewidths=edge)
     wrong = points[predicted != labels].numpy()
-    axes.scatter(wrong[:, 0], wrong[:, 1], s=ring, facecolors="none", edgecolors="black", linewidths=1.2)
+    axes.scatter(wrong[:, 0], wrong[:, 1], s=ring, facecolors="none", edgecolors="black", linewidths=line)
     ends = _line_ends(weights, offset, reach=2 * max(map(abs, (left, right, bottom, top)))).numpy()
     axes.plot(ends[:, 0], ends[:, 1], "--", color="black", linewidth=1)
     axes.set(xlim=(left, right), ylim=(bottom, top), xlabel="x", ylabel="y", aspect="equal")

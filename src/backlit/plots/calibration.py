@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 from torchmetrics.functional.classification import (
     binary_calibration_error,
@@ -53,7 +54,9 @@ def draw_calibration(probabilities: Tensor, targets: Tensor, bins: int = 15) -> 
     edges = torch.linspace(0, 1, bins + 1)
     below.bar(edges[:-1].numpy(), counts[:bins].numpy(), width=1 / bins, align="edge", edgecolor="white")
     judged = "class 1" if is_binary else "the predicted class"
-    below.set(xlabel=f"probability of {judged}", ylabel="samples", yscale="log", xlim=(0, 1))
+    below.set(xlabel=f"probability of {judged}", ylabel="samples", yscale="log", xlim=(0, 1), ylim=(0.5, None))
+    below.yaxis.set_minor_formatter(NullFormatter())
+    below.yaxis.set_major_formatter("{x:,.0f}")
     for axes in (above, below):
         axes.grid(alpha=0.3)
     return figure

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from backlit.plots.image import BLUE, ORANGE
 
@@ -19,7 +20,7 @@ def draw_curves(rows: Iterable[Mapping[str, float]]) -> Figure:
     """
     rows = list(rows)
     figure = Figure(figsize=(9, 4))
-    margins = {"left": 0.07, "right": 0.985, "bottom": 0.13, "top": 0.92, "wspace": 0.16}
+    margins = {"left": 0.07, "right": 0.98, "bottom": 0.13, "top": 0.92, "wspace": 0.2}
     kinds = {"loss": "loss", "acc": "accuracy"}
     for axes, (kind, title) in zip(figure.subplots(1, 2, gridspec_kw=margins), kinds.items(), strict=True):
         stages = (("train", BLUE), ("val", ORANGE))
@@ -30,6 +31,7 @@ def draw_curves(rows: Iterable[Mapping[str, float]]) -> Figure:
                 marker = "o" if len(points) <= MOST_MARKS else ""
                 axes.plot(*zip(*points, strict=True), color=colour, marker=marker, markersize=4, label=name)
         axes.set(xlabel="optimizer steps", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if axes.get_legend_handles_labels()[0]:
             axes.legend()

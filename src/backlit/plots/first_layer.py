@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from backlit.plots.image import bare_axes, show_images, tile
+from backlit.plots.image import draw_image, tile, tile_images
 
 
 def first_layer_images(net: nn.Module, shape: tuple[int, ...]) -> Tensor | None:
@@ -37,12 +37,9 @@ def draw_first_layer(weights: Tensor, count: int = 64) -> Figure:
     """
     strongest = weights.flatten(1).norm(dim=1).argsort(descending=True)[:count]
     limit = float(weights[strongest].abs().quantile(0.995))
-    figure, axes = bare_axes(7.5, 7.9)
-    axes.set_title(f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}")
+    title = f"First layer: {len(strongest)} of {len(weights)} units by weight norm, ±{limit:.2g}"
     images, columns = weights[strongest], math.ceil(math.sqrt(len(strongest)))
-    gap = 2 if min(images.shape[-2:]) > 8 else 1
+    gap, width = 2 if min(images.shape[-2:]) > 8 else 1, min(7.5, 1.9 * columns)
     if images.shape[1] == 3:
-        show_images(axes, ((images / limit + 1) * 127.5).clamp(0, 255), columns, gap)
-    else:
-        axes.imshow(tile(images[:, 0], columns, gap), cmap="RdBu_r", vmin=-limit, vmax=limit)
-    return figure
+        return draw_image(tile_images(((images / limit + 1) * 127.5).clamp(0, 255), columns, gap), width, title)[0]
+    return draw_image(tile(images[:, 0], columns, gap), width, title, cmap="RdBu_r", vmin=-limit, vmax=limit)[0]

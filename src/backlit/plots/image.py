@@ -2,7 +2,9 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy
 import torch
@@ -12,7 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from torch import Tensor
+from torch import Tensor, nn
 
 # One colour per class of points; colour-blind readers can distinguish them.
 BLUE, ORANGE = "#2166ac", "#d6604d"
@@ -51,25 +53,66 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def bare_axes(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return a figure, its size in inches, and axes that fill it, with only a title."""
-    figure = Figure(figsize=(width, height))
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.94))
+def draw_image(pixels: NDArray[numpy.float32], width: float, title: str, **colours: Any) -> tuple[Figure, Axes]:
+    """Return a figure of an image under a title, as large as the two need, and its axes.
+
+    Args:
+        pixels: Shape ``(h, w)`` or ``(h, w, 3)``.
+        width: The width of the image, in inches.
+        title: Its lines are in the middle above the image.
+        colours: How `Axes.imshow` shows the values.
+    """
+    height = width * pixels.shape[0] / pixels.shape[1]
+    lines = title.split("\n")
+    page = max(width, 0.3 + 0.08 * max(map(len, lines)))  # inches of a character of size 10, or more
+    top = 0.1 + 0.18 * len(lines)
+    figure = Figure(figsize=(page, top + height))
+    axes = figure.add_axes(((page - width) / 2 / page, 0, width / page, height / (top + height)))
     axes.axis("off")
+    axes.imshow(pixels, aspect="auto", **colours)
+    figure.suptitle(title, y=1 - 0.05 / (top + height), size=10)
     return figure, axes
 
 
-def show_images(axes: Axes, images: Tensor, columns: int, gap: int) -> None:
-    """Draw images ``(n, c, h, w)`` from 0 to 255 as one, by `tile`: RGB in colours, one channel as ink on paper."""
-    if images.shape[1] == 3:
-        pixels = numpy.stack([tile(channel.float(), columns, gap) for channel in images.unbind(1)], axis=-1)
-        axes.imshow(numpy.nan_to_num(pixels / 255, nan=1.0))
-    else:
-        axes.imshow(tile(images[:, 0].float(), columns, gap), cmap="gray_r", vmin=0, vmax=255)
+def draw_labelled_images(
+    images: Tensor, labels: Sequence[str], title: str, *, columns: int, cell: float, size: float
+) -> Figure:
+    """Return a figure of images in rows, each below its label, under a title.
+
+    Args:
+        images: Shape ``(n, c, h, w)``, at least one, 0 to 255; 3 channels are RGB.
+        labels: The label of each image, in one line or several.
+        title: The title, in one line or several.
+        columns: The number of images in a row.
+        cell: The width of an image with the gap beside it, in inches.
+        size: The size of the labels in points; those too long for a cell are smaller.
+    """
+    height, width = images.shape[-2:]
+    lines = max(label.count("\n") + 1 for label in labels)
+    over = (0.4 + 1.2 * lines) * size / 72  # inches that a label takes
+    gap = max(2, math.ceil(over * width / (cell - over)))
+    pixels = tile_images(images, columns, gap)
+    figure, axes = draw_image(pixels, cell * pixels.shape[1] / (gap + width), title, cmap="gray_r", vmin=0, vmax=255)
+    fits = cell * 72 / (0.62 * size)  # characters
+    for place, label in enumerate(labels):
+        row, column = divmod(place, columns)
+        middle = gap + column * (gap + width) + width / 2 - 0.5
+        bottom = gap + row * (gap + height) - 0.5 - 0.1 * gap
+        smaller = size * min(1, fits / max(map(len, label.split("\n"))))
+        axes.text(middle, bottom, plain(label), ha="center", va="bottom", size=smaller, linespacing=1)
+    return figure
+
+
+def tile_images(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
+    """Return images ``(n, c, h, w)`` from 0 to 255 as one, by `tile`: of RGB ``(height, width, 3)``, from 0 to 1."""
+    if images.shape[1] != 3:
+        return tile(images[:, 0].float(), columns, gap)
+    pixels = numpy.stack([tile(channel.float(), columns, gap) for channel in images.unbind(1)], axis=-1)
+    return numpy.where(numpy.isnan(pixels), numpy.float32(1), pixels / 255)
 
 
 def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
-    """Return images ``(n, h, w)`` as one, row by row, each with `gap` blank pixels (nan) above and to the left.
+    """Return images ``(n, h, w)`` as one, row by row, with `gap` blank pixels (nan) around each.
 
     matplotlib draws one tiled image in a tenth of the time of as many axes.
     """
@@ -78,4 +121,5 @@ def tile(images: Tensor, columns: int, gap: int) -> NDArray[numpy.float32]:
     cells = torch.full((rows * columns, gap + height, gap + width), math.nan)
     cells[:count, gap:, gap:] = images
     grid = cells.reshape(rows, columns, gap + height, gap + width).transpose(1, 2)
-    return grid.reshape(rows * (gap + height), columns * (gap + width)).numpy()
+    grid = grid.reshape(rows * (gap + height), columns * (gap + width))
+    return nn.functional.pad(grid, (0, gap, 0, gap), value=math.nan).numpy()

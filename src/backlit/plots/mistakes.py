@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import numpy
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from backlit.plots.image import bare_axes, plain, show_images
+from backlit.plots.image import draw_image, draw_labelled_images
 
 # Characters of size 9 that fit over an image.
 _LINE = 18
@@ -28,20 +29,14 @@ def draw_mistakes(
     confidence, predicted = probabilities.max(1)
     wrong = torch.nonzero(predicted != targets).flatten()
     worst = wrong[confidence[wrong].argsort(descending=True)][:count]
-    figure, axes = bare_axes(7.5, 8.4)
-    axes.set_title(f"Most confident of {len(wrong):,} mistakes in {len(targets):,}: true → predicted (probability)")
-    if len(worst):
-        height, width = images.shape[-2:]
-        gap = max(2, height // 3)  # the names are in the gaps
-        columns = math.ceil(math.sqrt(count))
-        show_images(axes, images[worst], columns, gap)
-        for place, index in enumerate(worst.tolist()):
-            row, column = divmod(place, columns)
-            lines = [f"{names[int(targets[index])]} →", f"{names[int(predicted[index])]} ({confidence[index]:.3f})"]
-            is_short = sum(map(len, lines)) < _LINE
-            size = 9 * min(1, _LINE / max(map(len, lines)))
-            text = plain((" " if is_short else "\n").join(lines))
-            middle = gap + column * (width + gap) + width / 2
-            bottom = (row + 1) * gap + row * height - 0.5
-            axes.text(middle, bottom, text, ha="center", va="bottom", size=size, linespacing=0.95)
-    return figure
+    most = f"the {len(worst)} most confident of " if len(worst) < len(wrong) else ""
+    title = f"{most}{len(wrong):,} mistake{'s' * (len(wrong) != 1)} in {len(targets):,}"
+    if not len(worst):
+        return draw_image(numpy.zeros((1, 30), numpy.float32), 3, title, cmap="gray_r")[0]
+    labels = []
+    for index in worst.tolist():
+        lines = [f"{names[int(targets[index])]} →", f"{names[int(predicted[index])]} ({confidence[index]:.3f})"]
+        labels.append((" " if sum(map(len, lines)) < _LINE else "\n").join(lines))
+    columns = math.ceil(math.sqrt(len(worst)))
+    title = f"{title[0].upper()}{title[1:]}:\ntrue → predicted (probability)"
+    return draw_labelled_images(images[worst], labels, title, columns=columns, cell=1.5, size=9)

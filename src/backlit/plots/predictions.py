@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from backlit.plots.grid import Corners, grid_ticks
-from backlit.plots.image import BLUE, ORANGE, plain, show_images
+from backlit.plots.image import BLUE, ORANGE, draw_labelled_images, plain
 
 
 def draw_images(images: Tensor, classes: Sequence[str], confidences: Sequence[float], title: str) -> Figure:
@@ -21,20 +21,10 @@ def draw_images(images: Tensor, classes: Sequence[str], confidences: Sequence[fl
         confidences: The probability of this class.
         title: Start of the figure's title.
     """
-    height, width = images.shape[-2:]
-    columns, gap = min(10, max(4, math.ceil(math.sqrt(len(images))))), max(2, height // 3)  # the labels are in the gaps
-    wide = columns * 0.95
-    tall = wide * math.ceil(len(images) / columns) * (gap + height) / (columns * (gap + width))
-    figure = Figure(figsize=(wide, tall + 0.35))
-    axes = figure.add_axes((0.01, 0.01, 0.98, tall / (tall + 0.35)))
-    axes.axis("off")
-    axes.set_title(f"{title}: class (probability)", size=9)
-    show_images(axes, images, columns, gap)
-    for place, (name, confidence) in enumerate(zip(classes, confidences, strict=True)):
-        line, column = divmod(place, columns)
-        middle, bottom = gap + column * (width + gap) + width / 2, (line + 1) * gap + line * height - 1
-        axes.text(middle, bottom, plain(f"{name} ({confidence:.2f})"), ha="center", va="bottom", size=7)
-    return figure
+    labels = [f"{name} ({confidence:.2f})" for name, confidence in zip(classes, confidences, strict=True)]
+    columns = min(10, len(images), max(4, math.ceil(math.sqrt(len(images)))))
+    title = f"{title}: class (probability)"
+    return draw_labelled_images(images, labels, title, columns=columns, cell=0.95, size=7)
 
 
 def draw_points(

@@ -3,19 +3,24 @@
 import math
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from backlit.plots.image import plain
+from backlit.text import metric_text
+
+# Labels of ticks that would overlap side by side.
+_SLANTED: dict[str, Any] = {"rotation": 30, "ha": "right"}
 
 Settings = Sequence[Mapping[str, str]]
 
 
 def wants_log_scale(numbers: Sequence[float]) -> bool:
-    """Return whether values need a logarithmic axis: all positive, over more than a decade."""
-    return len(numbers) > 1 and min(numbers) > 0 and max(numbers) / min(numbers) > 10
+    """Return whether values need a logarithmic axis: all positive, over a decade or more."""
+    return len(numbers) > 1 and min(numbers) > 0 and max(numbers) / min(numbers) >= 10
 
 
 def draw_sweep(settings: Settings, values: Sequence[float], metric: str, averaged: Collection[str] = ()) -> Figure:
@@ -39,7 +44,7 @@ def draw_sweep(settings: Settings, values: Sequence[float], metric: str, average
         groups = {label: group for (label,), group in _group(settings, values, [key]).items()}
         _draw_curve(axes, groups, is_alone=len(panels) == 1)
         axes.set_xlabel(plain(key or "run"))
-        axes.set_ylabel(plain(metric))
+    figure.axes[0].set_ylabel(plain(metric))
     return figure
 
 
@@ -85,7 +90,7 @@ def _draw_curve(axes: Axes, groups: Mapping[str, list[float]], *, is_alone: bool
     else:
         axes.plot(positions, means, marker="o", linestyle="-" if numbers else "none")
     if numbers is None:
-        axes.set_xticks(list(positions), list(map(plain, labels)), rotation=30, ha="right")
+        axes.set_xticks(list(positions), list(map(plain, labels)), **_SLANTED if max(map(len, labels)) > 8 else {})
     elif wants_log_scale(numbers):
         axes.set_xscale("log")
     if wants_log_scale([value for group in groups.values() for value in group]):
@@ -104,7 +109,7 @@ def _draw_map(axes: Axes, groups: Mapping[tuple[str, ...], list[float]], across:
         for j, x in enumerate(columns):
             if (x, y) in groups:
                 values = groups[(x, y)]
-                text = f"{cells[x, y]:.4g}" + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
+                text = metric_text(cells[x, y]) + (f"\n± {statistics.stdev(values):.2g}" if len(values) > 1 else "")
                 colour = "white" if float(norm(cells[x, y])) < 0.5 else "black"
                 axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
     axes.set_xticks(range(len(columns)), list(map(plain, columns)))

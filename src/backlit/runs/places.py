@@ -13,6 +13,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, QuotedString, Sweep
 from hydra.errors import HydraException
 
+from backlit.text import assignment
+
 # An absolute path, a home directory, a step upwards, a URL, or what no path needs.
 _PLACE = re.compile(r"[/~]|(.*/)?\.\.(/|$)|[^/]*:/|.*(::|[\\$\x00-\x1f])", re.DOTALL)
 # What a file name may have in braces, as in `{epoch:02d}-{val/loss:.2f}`. Other formats write any character: at step 47
@@ -46,6 +48,28 @@ def outside_override(override: str, directory: Path | None) -> bool:
     except (HydraException, ValueError):  # a number of too many digits
         return False  # Hydra will report it
     return any(outside_places(parsed.value(), parsed.key_or_group, directory))
+
+
+def place_to_type(text: str, run_dir: Path) -> str:
+    """Return a recorded path as it is typed here.
+
+    One that is not in the working directory may be in that in which the run was started: above the run's directory.
+    """
+    try:
+        if Path(text).is_absolute() or Path(text).exists():
+            return text
+        return next((str(path / text) for path in run_dir.resolve().parents if (path / text).exists()), text)
+    except (OSError, ValueError):
+        return text
+
+
+def override_to_type(override: str, run_dir: Path) -> str:
+    """Return a recorded override whose value is a path as `place_to_type` returns it; others as they are."""
+    value = OverridesParser.create().parse_override(override).value()
+    recorded = value.text if isinstance(value, QuotedString) else value
+    if not isinstance(recorded, str) or (typed := place_to_type(recorded, run_dir)) == recorded:
+        return override
+    return assignment(override.partition("=")[0], typed)
 
 
 def iter_texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

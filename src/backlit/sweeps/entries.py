@@ -1,6 +1,7 @@
 """The rows of a table: runs, or jobs of a sweep, each with the settings in which it differs from the others."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 from backlit.runs.run import NO_SETTINGS, Run, flat_config
 from backlit.runs.sweep_record import read_sweep
 from backlit.text import printable, shorten_numbers
+
+# What a search would try, and what only shows a run.
+_SHOWN_BY = ("progress_bar", "epoch_lines", "histograms", "model_graph", "pictures", "lr_monitor", "device_stats")
+_NO_EFFECT = ("search.", "logger.", *(f"callbacks.{name}." for name in (*_SHOWN_BY, "model_summary", "rich_progress")))
 
 
 @dataclass
@@ -119,8 +124,25 @@ def differing_settings(settings: Sequence[dict[str, str]]) -> list[dict[str, str
     return [{key: each[key] for key in kept if key in each} for each in settings]
 
 
+def follow_interpolations(settings: dict[str, str]) -> dict[str, str]:
+    """Return settings without ``${...}``: a value that is another key's becomes that key's value, others are left out.
+
+    Interpolations are not resolved by OmegaConf, since that of a stranger's config may call a resolver.
+    """
+    followed = {}
+    for key, value in settings.items():
+        for _ in range(10):  # a stranger's may go in circles
+            match = re.fullmatch(r"\$\{([\w.]+)\}", value) if value[:2] == "${" else None
+            if match is None or match[1] not in settings:
+                break
+            value = settings[match[1]]
+        if "${" not in value:
+            followed[key] = value
+    return followed
+
+
 def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
-    """Return all runs in or below some directories, and one line per run that cannot be read."""
+    """Return all runs in or below some directories, with all settings, and one line per run that cannot be read."""
     directories: dict[Path, None] = {}
     for path in paths:
         for parent, below, files in os.walk(path):
@@ -128,7 +150,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
                 directories[Path(parent)] = None
                 below.clear()
             below.sort()
-    entries, problems, configs = [], [], []
+    entries, problems = [], []
     common = Path(os.path.commonpath([d.parent for d in directories])) if directories else Path()
     for directory in directories:
         try:
@@ -139,8 +161,12 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Entry], list[str]]:
         if run is None:  # a link that leads nowhere
             problems.append(printable(f"{directory / 'run.json'} must be a file, but does not exist"))
             continue
-        entries.append(Entry(printable(str(directory.relative_to(common))), directory, run))
-        configs.append({key: value for key, value in config.items() if key not in NO_SETTINGS})
-    for entry, settings in zip(entries, differing_settings(configs), strict=True):
-        entry.settings = settings
+        number = directory.name.split("_")[0]  # of a job, whose directory is named by its settings, too
+        is_job = number.isdigit() and any(
+            (directory.parent / name).exists() for name in ("sweep.json", "multirun.yaml")
+        )
+        short = directory.with_name(number) if is_job else directory
+        entries.append(Entry(printable(str(short.relative_to(common))), directory, run))
+        settings = {key: value for key, value in config.items() if key not in NO_SETTINGS}
+        entries[-1].settings = {key: value for key, value in settings.items() if not key.startswith(_NO_EFFECT)}
     return entries, problems

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from backlit.runs.run import Run
 from backlit.sweeps.job import Job
-from backlit.text import printable
+from backlit.text import metric_text, printable
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Screen:
         took = f"{run.record['duration_s']:.1f} s" if run and run.record.get("duration_s") else ""
         best = ""
         with contextlib.suppress(ValueError):  # the summary gives the reason
-            best = f"{run.metric[0]} {run.best[0]:.4g}" if run and run.best else ""
+            best = f"{run.metric[0]} {metric_text(run.best[0])}" if run and run.best else ""
         outcome = f"failed: {problem}" if problem else "completed"
         if run and run.status == "pruned":
             outcome = str(run.record["error"])
@@ -125,7 +125,7 @@ def _progress(job: Job) -> tuple[str, str, str]:
     if planned and steps > 0:
         elapsed = time.time() - (run.directory / "run.json").stat().st_mtime
         left = f"{_clock(elapsed / steps * max(0, planned - rows[-1]['step']))} left"
-    return epoch, "" if value is None else f"{name} {value:.4f}", left
+    return epoch, "" if value is None else f"{name} {metric_text(value)}", left
 
 
 def _clock(seconds: float) -> str:

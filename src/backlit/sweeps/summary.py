@@ -17,7 +17,7 @@ from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
 from backlit.sweeps.study import JOURNAL
 from backlit.sweeps.table import print_table, tabulate, write_tables
-from backlit.text import printable, shell_path
+from backlit.text import metric_text, printable, shell_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -73,7 +73,7 @@ def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
         values = best_values(entries)
         label = settings_label(settings) or "all"
         spread = f" ± {deviation(values):.2g}" if len(values) > 1 else ""
-        lines.append(f"  mean      {label}  {statistics.mean(values):.5g}{spread}  (n = {len(values)})")
+        lines.append(f"  mean      {label}  {metric_text(statistics.mean(values))}{spread}  (n = {len(values)})")
     return lines
 
 

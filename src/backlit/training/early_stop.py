@@ -6,6 +6,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 from lightning.pytorch.callbacks.early_stopping import EarlyStoppingReason
 
+from backlit.text import metric_text
+
 
 def find_stop(trainer: Trainer) -> dict[str, Any] | None:
     """Return when and why a callback has ended a training; None if it has come to its end.
@@ -32,7 +34,7 @@ def find_reason(trainer: Trainer) -> tuple[str, str] | None:
 
 
 def _early_stopping_reason(callback: EarlyStopping) -> str:
-    monitor, best = callback.monitor, f"{float(callback.best_score):.4f}"
+    monitor, best = callback.monitor, metric_text(float(callback.best_score))
     checks = f"{callback.wait_count} check{'s' if callback.wait_count > 1 else ''}"
     reasons = {
         EarlyStoppingReason.PATIENCE_EXHAUSTED: f"has not improved in {checks} "

@@ -11,6 +11,7 @@ from backlit.models import Classifier
 from backlit.runs.results import Results
 from backlit.runs.run import MACHINE_PREFIX, best_row
 from backlit.training import lightning_internals
+from backlit.training.batch_size import suggest_batch_size
 from backlit.training.build import RunParts
 from backlit.training.early_stop import find_stop
 from backlit.training.learning_rate import suggest_learning_rate
@@ -28,8 +29,11 @@ def fit_and_test(parts: RunParts) -> Results:
     results, tested = Results(parts.run_dir), parts.config["ckpt_path"]
     # Lightning converts the model after it has loaded a checkpoint: float64 weights would pass through float32.
     parts.trainer.precision_plugin.convert_module(parts.model)
-    if parts.config["lr_find"] and parts.steps_done is None and parts.trainer.is_global_zero:
-        suggest_learning_rate(parts)
+    if parts.steps_done is None and parts.trainer.is_global_zero:
+        if parts.config["scale_batch_size"]:
+            suggest_batch_size(parts)
+        if parts.config["lr_find"]:
+            suggest_learning_rate(parts)
     if parts.config["train"]:
         tested = _fit(parts, results)
     if parts.config["test"]:

@@ -1,32 +1,22 @@
 """``lr_find``: a learning rate to begin with, from the losses of some steps whose rate grows."""
 
-import contextlib
 import copy
-import io
 import logging
 import math
-import tempfile
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch.tuner.tuning import Tuner
-from lightning.pytorch.utilities.seed import isolate_rng
 
-from backlit.config.trainer_flags import trainer_flags
 from backlit.plots.image import png, render
 from backlit.plots.learning_rates import draw_learning_rates
 from backlit.runs.files import atomic_write
 from backlit.text import shell_path
 from backlit.training.build import RunParts
 from backlit.training.lightning_internals import correct_smoothing
+from backlit.training.trial import trial_trainer
 
 log = logging.getLogger(__name__)
-
-# Of the Trainer's arguments, those that shape a step.
-_KEPT = ("accelerator", "precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 
 
 def suggest_learning_rate(parts: RunParts) -> None:
@@ -35,18 +25,7 @@ def suggest_learning_rate(parts: RunParts) -> None:
     The steps are taken by a copy of the network: the run trains as if there had been none, at the rate of its config.
     """
     model, datamodule = copy.deepcopy(parts.model), copy.deepcopy(parts.datamodule)
-    flags: dict[str, Any] = {
-        name: value for name, value in trainer_flags(parts.config["trainer"]).items() if name in _KEPT
-    }
-    flags |= dict.fromkeys(["logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"], False)
-    with (
-        isolate_rng(),
-        tempfile.TemporaryDirectory() as directory,
-        warnings.catch_warnings(),
-        contextlib.redirect_stderr(io.StringIO()),  # its bar, which does not look for a terminal
-    ):
-        warnings.simplefilter("ignore")  # hints for whoever has written this Trainer
-        trainer = lightning.Trainer(devices=1, max_epochs=-1, max_steps=100, default_root_dir=directory, **flags)
+    with trial_trainer(parts, max_epochs=-1, max_steps=100) as trainer:
         found = Tuner(trainer).lr_find(model, datamodule=datamodule, max_lr=10, update_attr=False)
         assert found is not None
         correct_smoothing(found)

@@ -16,6 +16,7 @@ from hydra.core.config_store import ConfigStore
 
 if TYPE_CHECKING:
     from lightning import Trainer
+    from lightning.pytorch.callbacks import RichProgressBar
     from lightning.pytorch.tuner.lr_finder import _LRFinder
 
 ProcessObserver = Callable[["list[subprocess.Popen[bytes]]"], None]
@@ -194,6 +195,17 @@ def is_between_steps(trainer: "Trainer") -> bool:
     assert loop._data_fetcher is not None
     validates = trainer.is_last_batch or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
     return not (validates or loop._should_accumulate())
+
+
+def name_epochs(bar: "RichProgressBar", name: Callable[[], str]) -> None:
+    """Let a progress bar show `name()` as the current epoch.
+
+    Lightning counts from 0, and the last epoch with them. Without this the bar says "Epoch 1/2" while the log says
+    "epoch 2/3".
+    """
+    bar._get_train_description = lambda current_epoch: name().ljust(  # type: ignore[method-assign]
+        len(bar.validation_description)
+    )
 
 
 def correct_smoothing(found: "_LRFinder") -> None:

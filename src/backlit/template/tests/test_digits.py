@@ -41,7 +41,7 @@ def test_a_missing_folder_is_named(data_dir: Path) -> None:
 
 def test_the_experiment_trains(data_dir: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "backlit.train", "experiment=digits", "trainer=cpu", "trainer.max_epochs=1"]
-    command += ["data.images=digits", 'data.classes=["0","1","2","3","4","5","6","7","8","9"]', "model.num_classes=10"]
+    command += ["data.images=digits", 'data.classes=["0","1","2","3","4","5","6","7","8","9"]']
     command += [f"data.data_dir='{data_dir}'", f"hydra.run.dir='{tmp_path / 'run'}'"]
     subprocess.run(command, cwd=Path(__file__).parents[1], check=True)
     assert (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()

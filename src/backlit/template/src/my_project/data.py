@@ -75,7 +75,8 @@ class ImageFolders(InMemoryDataModule):
         return inputs.to(dtype) / 127.5 - 1
 
     def _files(self, name: str) -> list[Path]:
-        return sorted(path for path in (self.directory / name).glob("*") if path.suffix in (".png", ".jpg", ".jpeg"))
+        paths = (self.directory / name).glob("[!.]*")  # hidden files, which some systems write, are no images
+        return sorted(path for path in paths if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
 
     def _read(self, file: Path) -> Tensor:
         """Return an image as uint8 of shape ``(1, size, size)``."""
