@@ -19,9 +19,9 @@ TYPED = ["experiment=points", "optimizer.lr=1", "ckpt_path=other.ckpt"]
 @pytest.mark.parametrize(
     ("status", "checkpoint", "typed"),
     [
-        (None, None, [*TYPED, r"hydra.run.dir='{}'"]),
-        ("running", None, [*TYPED, r"hydra.run.dir='{}'"]),  # it was killed before it has saved anything
-        ("failed", "best", [*TYPED, r"hydra.run.dir='{}'"]),
+        (None, None, [*TYPED, "hydra.run.dir={}"]),
+        ("running", None, [*TYPED, "hydra.run.dir={}"]),  # it was killed before it has saved anything
+        ("failed", "best", [*TYPED, "hydra.run.dir={}"]),
         ("running", "last", [*TYPED[:2], "resume={}"]),
         ("interrupted", "previous", [*TYPED[:2], "resume={}"]),
         ("completed", "last", None),
@@ -60,7 +60,7 @@ def test_the_command_of_a_job_works_where_the_sweep_does(tmp_path: Path, monkeyp
     job = make_job(tmp_path / "0")
     command = job_command(job, ["--config-dir", "my", "optimizer.lr=1"], 2)
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, check=True)
-    typed = ["--config-dir", "my", "optimizer.lr=1", f"hydra.run.dir='{job.directory}'"]
+    typed = ["--config-dir", "my", "optimizer.lr=1", f"hydra.run.dir={job.directory}"]
     assert done.stdout == f"{tmp_path} 2 {typed}\n"
 
 

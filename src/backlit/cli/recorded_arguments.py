@@ -19,9 +19,18 @@ from backlit.runs.places import iter_texts, outside_override
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(
-    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|timeout|pruner|seed))"
+    r"hydra\.((run|sweep)\.dir|mode|verbose|sweeper\.(n_trials|timeout|pruner|seed)"
+    r"|launcher\.(n_jobs|gpus_per_job|cpus_per_job|wait))"
 )
-_HYDRA_PLUGINS = ("hydra/launcher=backlit", "hydra/sweeper=basic", "hydra/sweeper=grid", "hydra/sweeper=search")
+# Those that it may have if their value is a plain name.
+_HYDRA_NAMES = re.compile(r"hydra\.launcher\.(engine|partition|time|gres|account|qos)=[\w.,:-]+")
+_HYDRA_PLUGINS = (
+    "hydra/launcher=backlit",
+    "hydra/launcher=slurm",
+    "hydra/sweeper=basic",
+    "hydra/sweeper=grid",
+    "hydra/sweeper=search",
+)
 # What makes a command a sweep; backlit records none of these for a run or a job.
 _MAKES_SWEEP = re.compile(r"(-m|--multirun)$|[+~]*(sweep|hydra/sweeper|hydra\.mode)=(?!RUN$)")
 # More than any command has; Hydra's parser takes a second for a text of a thousand brackets.
@@ -46,7 +55,8 @@ def is_plain_override(override: str) -> bool:
     if any("${" in text or not text.isprintable() for pair in found for text in pair):
         return False
     if key.startswith("hydra"):
-        return bool(_HYDRA_SETTINGS.fullmatch(key)) or override in _HYDRA_PLUGINS
+        is_setting = _HYDRA_SETTINGS.fullmatch(key) or _HYDRA_NAMES.fullmatch(override)
+        return bool(is_setting) or override in _HYDRA_PLUGINS
     # A task is a directory below outputs/; the option of a group is a file in a directory that Hydra searches.
     is_name = key == "task_name" or key in _GROUPS or "/" in key
     return not is_name or all(is_relative_name(text) for _, text in found)

@@ -12,7 +12,7 @@ from pathlib import Path
 from backlit.distributed.environment import LAUNCHER_VARIABLES
 from backlit.runs.run import Run, clear_run
 from backlit.sweeps.job import JOB_DIRECTORY
-from backlit.text import assignment, quote_value
+from backlit.text import assignment
 
 
 def main() -> None:
@@ -46,7 +46,7 @@ def job_arguments(directory: Path, arguments: list[str]) -> list[str] | None:
         return [*again, assignment("resume", str(directory))]
     if run is not None:
         clear_run(directory)
-    return [*arguments, f"hydra.run.dir={quote_value(str(directory))}"]
+    return [*arguments, assignment("hydra.run.dir", str(directory))]
 
 
 def job_environment(directory: Path, threads: int) -> dict[str, str]:
