@@ -5,7 +5,7 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Any
 
 from backlit.arguments import Text, find_problem
 from backlit.errors import ConfigError
@@ -48,7 +48,7 @@ class SlurmOptions:
     def problems(self) -> list[str]:
         """Return what is out of its range, a line a key."""
         names = ("partition", "gres", "account", "qos")
-        hints: dict[str, Any] = dict.fromkeys(names, Annotated[str, Text] | None)
+        hints: dict[str, Any] = dict.fromkeys(names, Text | None)
         found = [find_problem(f"hydra.launcher.{name}", getattr(self, name), hints[name]) for name in names]
         if self.time is not None and _minutes(self.time) < 2 * LEAD_S / 60:
             rule = f"minutes, or as Slurm takes it (1-12:00:00), and >= {2 * LEAD_S // 60} minutes or null"
