@@ -50,7 +50,7 @@ class TestBacklitLauncherIntegration(IntegrationTestSuite):
 def test_the_launcher_keeps_its_settings() -> None:
     settings: dict[str, Any] = {"n_jobs": 3, "gpus_per_job": 2}
     launcher = BacklitLauncher(**settings)
-    assert (launcher.n_jobs, launcher.gpus_per_job) == (3, 2)
+    assert launcher.settings == settings
 
 
 def test_jobs_get_gpus_and_threads_of_their_own(

@@ -27,5 +27,9 @@ class JobError(Exception):
     """A job of a sweep has failed; the sweep's summary gives the reason; exit code 1."""
 
 
+class JobsLeftError(Exception):
+    """All jobs of a sweep are in the queue of a cluster, and nobody waits for them here; exit code 0."""
+
+
 class RankError(Exception):
     """Another process of the run has ended or does not answer; exit code 1."""

@@ -1,7 +1,8 @@
 """Where Hydra finds backlit's launcher; it imports this at every start, so that nothing heavy may be imported here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -12,12 +13,20 @@ from omegaconf import DictConfig
 
 @dataclass
 class LauncherConfig:
-    """The keys of ``hydra.launcher``, see `backlit.sweeps.choose_engine`."""
+    """The keys of ``hydra.launcher``, see `backlit.sweeps.choose_engine` and ``conf/hydra/launcher``."""
 
     _target_: str = "hydra_plugins.backlit_launcher.BacklitLauncher"
     engine: str = "processes"
-    n_jobs: int = 1
+    n_jobs: int | None = None
     gpus_per_job: int | None = None
+    cpus_per_job: int | None = None
+    partition: str | None = None
+    time: Any = None
+    gres: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    options: list[str] = field(default_factory=list)
+    wait: bool = True
 
 
 class BacklitLauncher(Launcher):
@@ -25,14 +34,12 @@ class BacklitLauncher(Launcher):
 
     Args:
         engine: Where the jobs run.
-        n_jobs: How many jobs run side by side; -1 is as many as fit.
-        gpus_per_job: How many GPUs a job gets; None for what its ``trainer.devices`` asks for.
+        settings: The other keys of `LauncherConfig`.
     """
 
-    def __init__(self, engine: str = "processes", n_jobs: int = 1, gpus_per_job: int | None = None) -> None:
+    def __init__(self, engine: str = "processes", **settings: Any) -> None:
         self.engine_name = engine
-        self.n_jobs = n_jobs
-        self.gpus_per_job = gpus_per_job
+        self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Create the engine.
@@ -44,7 +51,7 @@ class BacklitLauncher(Launcher):
         from backlit.sweeps.sweep import Sweep
 
         self.sweep = Sweep(config, hydra_context, task_function)
-        self.engine = choose_engine(self.engine_name, self.sweep, n_jobs=self.n_jobs, gpus_per_job=self.gpus_per_job)
+        self.engine = choose_engine(self.engine_name, self.sweep, **self.settings)
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs and return their results in their order."""

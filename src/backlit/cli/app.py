@@ -29,7 +29,7 @@ from backlit.cli.messages import explain, print_errors
 from backlit.cli.plan import Plan
 from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import CONFIG_DIR
-from backlit.errors import ConfigError, JobError, RankError, RerunDiffersError
+from backlit.errors import ConfigError, JobError, JobsLeftError, RankError, RerunDiffersError
 from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
 from backlit.runs.run import Run, clear_run
 from backlit.runs.sweep_record import read_sweep
@@ -225,6 +225,9 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
     """
     if (code := invocation.interrupt_code(error)) is not None:
         return code
+    if isinstance(error, JobsLeftError):
+        invocation.has_started, invocation.sweep_dir = True, None  # nothing to undo, nothing to summarize yet
+        return 0
     if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError):
         is_recorded = config_name != "train" or invocation.plan.is_recorded
         return print_errors(error, config_name, is_recorded=is_recorded)

@@ -19,10 +19,13 @@ from backlit.runs.places import iter_texts, outside_override, override_to_type
 
 # Of Hydra's own settings, those that a recorded command may have: places and numbers, and its own plugins.
 _HYDRA_SETTINGS = re.compile(
-    r"hydra\.((run|sweep)\.dir|mode|verbose|launcher\.(n_jobs|gpus_per_job)|sweeper\.(n_trials|timeout|pruner|seed))"
+    r"hydra\.((run|sweep)\.dir|mode|verbose|sweeper\.(n_trials|timeout|pruner|seed)"
+    r"|launcher\.(n_jobs|gpus_per_job|cpus_per_job|wait))"
 )
+# Those that it may have if their value is a plain name.
+_HYDRA_NAMES = re.compile(r"hydra\.launcher\.(engine|partition|time|gres|account|qos)=[\w.,:-]+")
 _HYDRA_PLUGINS = (
-    "hydra/launcher=backlit",
+    *(f"hydra/launcher={name}" for name in ("backlit", "slurm", "ray")),
     *(f"hydra/sweeper={name}" for name in ("basic", "grid", "search")),
     # Not cmaes, which unpickles its state from the journal.
     *(f"hydra.sweeper.sampler={name}" for name in ("tpe", "gp", "qmc", "random", "grid")),
@@ -51,7 +54,8 @@ def is_plain_override(override: str) -> bool:
     if any("${" in text or not text.isprintable() for pair in found for text in pair):
         return False
     if key.startswith("hydra"):
-        return bool(_HYDRA_SETTINGS.fullmatch(key)) or override in _HYDRA_PLUGINS
+        is_setting = _HYDRA_SETTINGS.fullmatch(key) or _HYDRA_NAMES.fullmatch(override)
+        return bool(is_setting) or override in _HYDRA_PLUGINS
     # A task is a directory below outputs/; the option of a group is a file in a directory that Hydra searches.
     is_name = key == "task_name" or key in _GROUPS or "/" in key
     return not is_name or all(is_relative_name(text) for _, text in found)

@@ -88,9 +88,10 @@ class CheckAndReserve(Callback):
         with _exit_on_error():
             environment = launcher_environment()
         rank = 0 if environment is None else environment.global_rank()
-        if is_lightning_child() or rank:
+        if is_lightning_child() or rank or JOB_DIRECTORY in os.environ:
             with read_write(config):
-                config.hydra.job_logging.root.handlers = ["file"]  # the first process prints
+                # The first process prints; what a job prints is in the same file.
+                config.hydra.job_logging.root.handlers = ["file"]
         if is_lightning_child():
             return
         invocation = Invocation.current()

@@ -47,7 +47,9 @@ def evaluate_command(directory: Path) -> str:
 
 def repeat_command(run: Run) -> str:
     """Return the command that trains a run again, as it was typed, without what made it a job of a sweep."""
-    words = ["backlit-train", *_own_flags(run.record.get("arguments") or []), *run.record.get("overrides", [])]
+    own = f"{run.directory.resolve()}{os.sep}"  # a resumed run has its own checkpoint among its overrides
+    overrides = [o for o in map(str, run.record.get("overrides", [])) if not (o.startswith("ckpt_path=") and own in o)]
+    words = ["backlit-train", *_own_flags(run.record.get("arguments") or []), *overrides]
     return _python_path(own_packages(run.directory)) + shell_command(*map(str, words))
 
 
@@ -71,6 +73,8 @@ def resume_command(
         for override in split_flags(map(str, arguments))[1]
         if outside_override(override, directory) and not override.startswith(_PLANNED)
     ]
+    # Nor is what a cluster is asked for.
+    places += [override for override in arguments if is_sweep and override.startswith("hydra.launcher.options=")]
     words += [path_override("resume", directory), *more, *places, *_trusted(packages)]
     return _python_path(packages) + shell_command(*words)
 

@@ -9,6 +9,8 @@ from backlit.runs.bounded import read_json
 def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     """Return the content of ``sweep.json``: ``arguments`` of the command, ``started`` and ``jobs``, a dict a job.
 
+    A job has ``number``, ``directory`` and ``overrides``, and ``slurm_id`` if Slurm has got it.
+
     Raises:
         ValueError: If it is not what a sweep writes.
     """
@@ -32,6 +34,8 @@ def _is_job(job: Any) -> bool:
     if not (isinstance(job, dict) and type(job.get("number")) is int and 0 <= job["number"] < 2**31):
         return False
     # A job is in the sweep's directory, and nowhere else.
+    if not (type(job.get("slurm_id", 0)) is int and 0 <= job.get("slurm_id", 0) < 2**63):
+        return False
     name = job.get("directory")
     is_name = isinstance(name, str) and name.isprintable() and Path(name).name == name and name not in ("", "..")
     return is_name and _is_texts(job.get("overrides"))

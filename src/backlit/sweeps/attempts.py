@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn
@@ -34,7 +34,8 @@ def record_jobs(jobs: list[Job], sweep_dir: Path) -> None:
     recorded = {job["number"]: job for job in content["jobs"]}
     for job in jobs:
         directory = str(job.directory.relative_to(sweep_dir))
-        recorded[job.number] = {"number": job.number, "directory": directory, "overrides": job.overrides}
+        fields = {"number": job.number, "directory": directory, "overrides": job.overrides}
+        recorded[job.number] = recorded.get(job.number, {}) | fields
     write_json(sweep_dir / "sweep.json", content | {"jobs": [recorded[number] for number in sorted(recorded)]})
 
 
@@ -54,17 +55,33 @@ def uncompleted_jobs(sweep_dir: Path, job_overrides: Sequence[list[str]]) -> lis
     return uncompleted
 
 
-def split_completed(jobs: list[Job]) -> tuple[dict[int, JobReturn], list[Job]]:
+def record_slurm_ids(ids: Mapping[int, int], sweep_dir: Path) -> None:
+    """Add to ``sweep.json`` how Slurm calls the jobs.
+
+    Args:
+        ids: The jobs' numbers to Slurm's.
+        sweep_dir: The sweep.
+    """
+    content = read_sweep(sweep_dir)
+    jobs = [job | {"slurm_id": ids[job["number"]]} if job["number"] in ids else job for job in content["jobs"]]
+    write_json(sweep_dir / "sweep.json", content | {"jobs": jobs})
+
+
+def split_completed(jobs: list[Job], is_followed: Callable[[Job], bool]) -> tuple[dict[int, JobReturn], list[Job]]:
     """Return the results of the jobs that are completed, by number, and the other jobs.
 
+    Args:
+        jobs: The jobs.
+        is_followed: Whether the engine follows a job that runs already.
+
     Raises:
-        ConfigError: If one of the jobs is running.
+        ConfigError: If one of the jobs is running, and not followed.
     """
     results: dict[int, JobReturn] = {}
     waiting = []
     for job in jobs:
         earlier = read_run(job.directory)
-        if earlier and earlier.status == "running":
+        if earlier and earlier.status == "running" and not is_followed(job):
             raise ConfigError([f"{job.name} is running ({earlier.runner}): wait for it, or end it"])
         if earlier and earlier.status == "completed":
             results[job.number] = completed_result(job, earlier.optimized)

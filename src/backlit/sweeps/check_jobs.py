@@ -7,6 +7,8 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from omegaconf import DictConfig, OmegaConf
+
 from backlit.config.machine import cpu_threads
 from backlit.runs.git import git_state
 from backlit.sweeps.engine import Engine
@@ -45,11 +47,29 @@ def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> list[list[s
         ConfigError: If the engine cannot work here at all.
     """
     limits = engine.prepare(jobs)
-    found = [[] for _ in jobs] if sweep.check is None else find_problems(jobs, sweep.check)
+    found: list[list[str]] = [[] for _ in jobs]
+    if sweep.check is not None:
+        found = find_problems(jobs, sweep.check, is_elsewhere=engine.is_elsewhere)
     return [own + more for own, more in zip(found, limits, strict=True)]
 
 
-def find_problems(jobs: Sequence[Job], check: Check) -> list[list[str]]:
+def config_to_check(config: DictConfig, *, is_elsewhere: bool) -> DictConfig:
+    """Return a job's config as this machine can check it: for a job elsewhere, one that needs no accelerator.
+
+    Args:
+        config: The job's config, with Hydra's part.
+        is_elsewhere: Whether the job will run on another machine.
+    """
+    task = task_config(config)
+    if is_elsewhere and OmegaConf.select(task, "trainer.accelerator") not in (None, "cpu", "auto"):
+        here = {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
+        if str(OmegaConf.select(task, "trainer.precision")).startswith("16"):
+            here["precision"] = "32-true"
+        task.trainer = OmegaConf.merge(task.trainer, here)
+    return task
+
+
+def find_problems(jobs: Sequence[Job], check: Check, *, is_elsewhere: bool) -> list[list[str]]:
     """Return what is wrong with the config of each job, a line a problem.
 
     The checks run in separate processes: this one must not compute anything, so that it can be forked.
@@ -57,12 +77,15 @@ def find_problems(jobs: Sequence[Job], check: Check) -> list[list[str]]:
     share = math.ceil(len(jobs) / cpu_threads())
     parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
     with ExitStack() as children:
-        found = [children.enter_context(run_in_child(functools.partial(_check_part, check, part))) for part in parts]
+        found = [
+            children.enter_context(run_in_child(functools.partial(_check_part, check, is_elsewhere, part)))
+            for part in parts
+        ]
         return [lines for part in found for lines in part()]
 
 
-def _check_part(check: Check, jobs: Sequence[Job]) -> list[list[str]]:
-    return [check(task_config(job.config)) for job in jobs]
+def _check_part(check: Check, is_elsewhere: bool, jobs: Sequence[Job]) -> list[list[str]]:
+    return [check(config_to_check(job.config, is_elsewhere=is_elsewhere)) for job in jobs]
 
 
 def describe_problems(jobs: Sequence[Job], job_problems: Sequence[list[str]]) -> list[str]:

@@ -29,7 +29,14 @@ class Engine(Protocol):
     """Starts jobs somewhere.
 
     All that an engine need not know, composing, checking, recording, pruning, resuming, is done before and after.
+
+    Args:
+        is_elsewhere: Whether jobs run on other machines: with other accelerators, and maybe not at once.
+        waits: Whether the launcher stays until the last job has ended.
     """
+
+    is_elsewhere: bool
+    waits: bool
 
     def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
         """Set the number of each job's GPUs; return for each job what this engine cannot give it, a line a problem.
@@ -43,6 +50,9 @@ class Engine(Protocol):
     def has_room(self, job: Job | None) -> bool:
         """Return whether a job can start now; for None, whether some job could."""
 
+    def has_job(self, job: Job) -> bool:
+        """Return whether a job that an earlier launcher has started runs still, or waits; `start` follows it then."""
+
     def start(self, job: Job, arguments: list[str]) -> RunningJob:
         """Start a job, or resume it from what its directory has.
 
@@ -52,6 +62,13 @@ class Engine(Protocol):
 
         Raises:
             OSError: If this job cannot be started.
+        """
+
+    def leave(self, running: Sequence[RunningJob]) -> bool:
+        """Leave the jobs where they run, and say how to find them, when the launcher ends; False if it must end them.
+
+        Args:
+            running: The jobs that have not ended.
         """
 
     def close(self) -> None:

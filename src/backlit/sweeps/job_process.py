@@ -1,7 +1,7 @@
 """The process of a job: a session of its own, so that no job can affect another, and none leaves processes behind.
 
 A job is forked from a process that has imported everything and computed nothing. If processes cannot be
-forked safely, the job starts as the command that a user would type.
+forked safely, the job is a command.
 """
 
 import functools
@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 from typing import Any
 
 from hydra.types import HydraContext, TaskFunction
@@ -17,8 +16,8 @@ from hydra.types import HydraContext, TaskFunction
 from backlit.distributed.environment import LAUNCHER_VARIABLES
 from backlit.sweeps.fork import CAN_FORK, fork
 from backlit.sweeps.forked_job import run_forked_job
-from backlit.sweeps.job import JOB_DIRECTORY, Job
-from backlit.text import quote_value
+from backlit.sweeps.job import Job
+from backlit.sweeps.job_command import job_command
 
 
 class JobProcess:
@@ -52,7 +51,7 @@ class JobProcess:
             self._process: Any = fork(work, self._connection, sender)
         else:
             sender.close()  # such a process sends nothing
-            self._process = _start_command(job, arguments, environment)
+            self._process = _start_command(job, job_command(job, arguments, threads), environment)
 
     def handles(self) -> list[Any]:
         """Return the handles for `multiprocessing.connection.wait`: of the result, and of the end."""
@@ -99,12 +98,8 @@ class JobProcess:
         return False, f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
 
 
-def _start_command(job: Job, arguments: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
-    """Start a job as the command that a user would type."""
-    module = sys.modules["__main__"].__spec__
-    program = [os.path.abspath(sys.argv[0])] if module is None else ["-m", module.name.removesuffix(".__main__")]
-    command = [sys.executable, *program, *arguments, f"hydra.run.dir={quote_value(str(job.directory))}"]
-    environment = environment | {JOB_DIRECTORY: str(job.directory)}
+def _start_command(job: Job, command: list[str], environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+    """Start a job as a command, in a session of its own; its output goes into its log."""
     with job.log_file.open("a") as output:
         return subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True

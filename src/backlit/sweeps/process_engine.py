@@ -6,6 +6,7 @@ from hydra.types import HydraContext, TaskFunction
 
 from backlit.config.machine import cpu_threads
 from backlit.errors import ConfigError
+from backlit.sweeps.engine import RunningJob
 from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.gpus import available_gpus, gpu_limit_problems, job_slots, requested_gpus
 from backlit.sweeps.job import Job
@@ -21,6 +22,9 @@ class ProcessEngine:
         n_jobs: How many jobs run at a time; -1 is as many as GPUs, or CPU threads, allow.
         gpus_per_job: Number of GPUs per job; None for as many as its ``trainer.devices`` requests.
     """
+
+    is_elsewhere = False
+    waits = True
 
     def __init__(
         self, hydra_context: HydraContext, task_function: TaskFunction, n_jobs: int, gpus_per_job: int | None
@@ -69,6 +73,14 @@ class ProcessEngine:
         process = JobProcess(job, arguments, threads, self.hydra_context, self.task_function)
         self._processes.append(process)
         return process
+
+    def has_job(self, job: Job) -> bool:
+        """Return False: no job outlives its launcher."""
+        return False
+
+    def leave(self, running: Sequence[RunningJob]) -> bool:
+        """Return False: this machine is somebody's, who wants it back."""
+        return False
 
     def close(self) -> None:
         """Release nothing: a process that has ended holds nothing."""

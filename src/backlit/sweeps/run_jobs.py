@@ -8,6 +8,7 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
+from backlit.errors import JobsLeftError
 from backlit.runs.run import Run
 from backlit.sweeps.attempts import prepare_attempt, read_run
 from backlit.sweeps.engine import Engine, RunningJob
@@ -26,21 +27,25 @@ POLL_S = 0.2
 def run_jobs(sweep: Sweep, engine: Engine, source: JobSource, results: dict[int, JobReturn]) -> None:
     """Run jobs, and add their results to `results` by number.
 
-    Any exception meanwhile, including Ctrl-C and SIGTERM, ends the running jobs.
+    Any exception meanwhile, including Ctrl-C and SIGTERM, ends the running jobs, unless the engine leaves them running.
 
     Args:
         sweep: What the jobs have in common.
         engine: Starts the jobs.
         source: Yields the jobs, in starting order.
         results: The results of jobs that were completed before.
+
+    Raises:
+        JobsLeftError: If the engine does not wait for the jobs, and all have started.
     """
-    screen = Screen(len(results))
+    screen = Screen(len(results), is_queued=engine.is_elsewhere)
     runner = _JobRunner(sweep, engine, source, screen, results)
     with contextlib.closing(engine), sigterm_ends_in_order(), screen:
         try:
             runner.run()
         except BaseException as error:
-            runner.stop(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
+            if not engine.leave(runner.running):
+                runner.stop(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
             raise
 
 
@@ -62,6 +67,8 @@ class _JobRunner:
             handles = self._handles()
             if not (handles or self.running or self.next_job or self.source.remaining()):
                 return
+            if self.running and not (self.engine.waits or self.next_job or self.source.remaining()):
+                raise JobsLeftError(f"{len(self.running)} jobs")
             wait(handles, timeout=POLL_S) if handles else time.sleep(POLL_S)
             for process in [process for process in self.running if process.has_ended()]:
                 self._finish(process)
@@ -82,7 +89,8 @@ class _JobRunner:
                 return
             try:
                 with hold_signals():
-                    prepare_attempt(job)
+                    if not self.engine.has_job(job):
+                        prepare_attempt(job)
                     self.running.append(self.engine.start(job, self.sweep.arguments(job)))
             except OSError as error:
                 self._ended(job, None, str(error), failed_result(job, str(error)))

@@ -27,9 +27,11 @@ class Screen:
 
     Args:
         done: Number of jobs that were completed before.
+        is_queued: Whether a job may have to wait where it runs.
     """
 
-    def __init__(self, done: int) -> None:
+    def __init__(self, done: int, *, is_queued: bool = False) -> None:
+        self._first = "is in the queue" if is_queued else "starts"
         console = get_console()
         # No threads: jobs are forked from this process.
         self._bar = Progress(
@@ -60,7 +62,7 @@ class Screen:
     def started(self, job: Job) -> None:
         """Log that a job has started, unless at a terminal."""
         if not self._is_shown:
-            log.info("%s  %s", job.name, "resumes from its last checkpoint" if job.checkpoint else "starts")
+            log.info("%s  %s", job.name, "resumes from its last checkpoint" if job.checkpoint else self._first)
 
     def ended(self, job: Job, run: Run | None, problem: str | None) -> None:
         """Log how a job ended.

@@ -21,12 +21,12 @@ from backlit.errors import ConfigError, JobError
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.attempts import read_run, record_jobs
-from backlit.sweeps.check_jobs import check_jobs, import_for_jobs
+from backlit.sweeps.check_jobs import check_jobs, config_to_check, import_for_jobs
 from backlit.sweeps.compose import compose_job
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import Child, run_in_child
 from backlit.sweeps.job import Job
-from backlit.sweeps.job_results import record_end, task_config
+from backlit.sweeps.job_results import record_end
 from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.search_space import SearchSpace, read_space
 from backlit.sweeps.study import PRUNERS, SAMPLERS, Study, StudySettings, check_sampler, grid_values
@@ -75,6 +75,8 @@ def search(
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(["a search needs Optuna: pip install 'backlit[optuna]'"])
+    if not engine.waits:
+        raise ConfigError(["hydra.launcher.wait must be true for a search: it needs the results, got false"])
     _check_settings(sweep, n_trials=n_trials, timeout=timeout, sampler=sampler, pruner=pruner, seed=seed)
     space = read_space(params, arguments, sweep.hydra_context.config_loader)
     check_sampler(sampler, space)
@@ -95,6 +97,7 @@ def search(
         gpus=max(job.gpus for job in corners),
         n_trials=n_trials,
         timeout=timeout,
+        is_elsewhere=engine.is_elsewhere,
     )
     with contextlib.closing(source):
         run_jobs(sweep, engine, source, {})
@@ -176,9 +179,20 @@ class Search:
         gpus: The number of GPUs of each job.
         n_trials: The number of trials, those of earlier attempts included.
         timeout: Seconds after which no new trial starts; None for no limit.
+        is_elsewhere: Whether the jobs run on other machines.
     """
 
-    def __init__(self, sweep: Sweep, study: Study, *, gpus: int, n_trials: int, timeout: float | None) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        study: Study,
+        *,
+        gpus: int,
+        n_trials: int,
+        timeout: float | None,
+        is_elsewhere: bool = False,
+    ) -> None:
+        self.is_elsewhere = is_elsewhere
         self.sweep, self.study, self.gpus, self.n_trials = sweep, study, gpus, n_trials
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
         trials = study.trials()
@@ -247,8 +261,8 @@ class Search:
             compose_job(self.sweep, overrides, first + index, recorded.get(first + index))
             for index, overrides in enumerate(all_overrides)
         ]
-        check = self.sweep.check
-        return number, jobs, [] if check is None else check(task_config(jobs[0].config))
+        check, config = self.sweep.check, config_to_check(jobs[0].config, is_elsewhere=self.is_elsewhere)
+        return number, jobs, [] if check is None else check(config)
 
     def _receive(self, number: int, jobs: list[Job], problems: list[str]) -> None:
         """Take over a trial that was prepared."""
