@@ -79,6 +79,20 @@ def resume_command(
     return _python_path(packages) + shell_command(*words)
 
 
+def search_command(arguments: Sequence[str], key: str, distribution: str) -> str:
+    """Return the command of a search in which a key is drawn from another distribution.
+
+    Args:
+        arguments: Those of the search.
+        key: The key.
+        distribution: In Hydra's grammar.
+    """
+    flags, overrides = split_flags(map(str, arguments))
+    dropped = (f"{key}=", f"+{key}=", f"++{key}=", "resume=", *_PLANNED)
+    kept = [override for override in overrides if not override.startswith(dropped)]
+    return shell_command("backlit-train", *flags, *kept, f"{key}={distribution}")
+
+
 def own_packages(directory: Path) -> list[str]:
     """Return the packages, besides backlit and what it is built on, whose code the config of a run names."""
     targets = []

@@ -57,26 +57,17 @@ class Study:
 
     def __init__(self, sweep_dir: Path, settings: StudySettings, space: SearchSpace) -> None:
         import optuna
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.sweep_dir, self.settings, self.space = sweep_dir, settings, space
         check_sampler(settings.sampler, space)
         path = sweep_dir / JOURNAL
-        try:
-            with _quiet():
-                # A lock that is a symbolic link, Optuna's default, would look like one that leads out of the sweep.
-                backend = JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
-                self.storage = JournalStorage(backend)
-                self.study = optuna.create_study(
-                    storage=self.storage,
-                    study_name=settings.name,
-                    direction=settings.direction,
-                    load_if_exists=True,
-                )
-                trials = self.study.get_trials(deepcopy=False)
-        except (AssertionError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
+        with _reading(path):
+            self.storage = _open_journal(path)
+            self.study = optuna.create_study(
+                storage=self.storage, study_name=settings.name, direction=settings.direction, load_if_exists=True
+            )
+            trials = self.study.get_trials(deepcopy=False)
         if self.study.direction.name.lower() != settings.direction:
             raise ConfigError([f"{path} must be the journal of a search that {settings.direction}s"])
         for trial in trials:
@@ -172,6 +163,41 @@ class Study:
             planned = max(first_step, self.study.user_attrs[_PLANNED_STEPS])
             return pruners.HyperbandPruner(min_resource=first_step, max_resource=planned, reduction_factor=2)
         return pruners.SuccessiveHalvingPruner(min_resource=first_step, reduction_factor=2)
+
+
+def read_trials(sweep_dir: Path) -> "optuna.Study":
+    """Return the study of a search that has ended, or goes on, to be read.
+
+    Raises:
+        ImportError: If Optuna is not installed.
+        ConfigError: If the journal cannot be read.
+    """
+    import optuna
+
+    path = sweep_dir / JOURNAL
+    with _reading(path):
+        storage = _open_journal(path)
+        names = optuna.get_all_study_names(storage)
+        study = optuna.load_study(study_name=names[0], storage=storage)
+        study.get_trials(deepcopy=False)
+        return study
+
+
+def _open_journal(path: Path) -> "optuna.storages.JournalStorage":
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+
+    # A lock that is a symbolic link, Optuna's default, would look like one that leads out of the sweep.
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Raise `ConfigError` if a journal cannot be read: Optuna expects one that it has written, and asserts it."""
+    try:
+        with _quiet():
+            yield
+    except (AssertionError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
 
 
 @contextlib.contextmanager

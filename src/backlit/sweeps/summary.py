@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich import get_console
 
-from backlit.runs.commands import evaluate_command, repeat_command, resume_command
+from backlit.runs.commands import evaluate_command, repeat_command, resume_command, search_command
 from backlit.runs.sweep_record import read_sweep
+from backlit.sweeps.edge import find_edges
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
 from backlit.sweeps.picture import write_picture
-from backlit.sweeps.ranking import SEED_KEYS, best_values, group_by_settings, rank_entries
-from backlit.sweeps.study import JOURNAL
+from backlit.sweeps.ranking import SEED_KEYS, best_entry, best_values, group_by_settings, rank_entries
+from backlit.sweeps.search_summary import importance_lines, is_search, write_history
 from backlit.sweeps.table import print_table, tabulate, write_tables
 from backlit.text import metric_text, printable, shell_path
 
@@ -43,13 +44,18 @@ def summarize_entries(sweep_dir: Path, entries: Sequence[Entry], problems: Seque
     entries = rank_entries(entries)
     columns, rows = tabulate(entries, "job")
     groups = group_by_settings(entries)
-    notes = [*_means(groups), *_failures(entries), *_commands(sweep_dir, entries, groups)]
+    notes = [*_means(groups), *_failures(entries)]
+    if is_search(sweep_dir):
+        notes += importance_lines(sweep_dir)
+    notes += _commands(sweep_dir, entries)
     print_table(f"sweep {shell_path(sweep_dir)}", columns, rows)
     for line in [*(f"  left out  {problem}" for problem in problems), *notes]:
         get_console().print(printable(line), markup=False, emoji=False, highlight=False, soft_wrap=True)
     try:
         write_tables(sweep_dir, "sweep", columns, rows, notes)
         _write_picture(sweep_dir / "sweep.png", entries)
+        if is_search(sweep_dir):
+            write_history(sweep_dir / "search.png", entries)
     except OSError as error:
         print(printable(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}"), file=sys.stderr)
     return not problems and _is_done(sweep_dir, entries)
@@ -63,7 +69,7 @@ def _is_done(sweep_dir: Path, entries: Sequence[Entry]) -> bool:
 
 def _ended_statuses(sweep_dir: Path) -> set[str]:
     """Return the statuses of jobs that are not run again when a sweep resumes: a failed trial is a result, too."""
-    return {"completed", "pruned", "failed"} if (sweep_dir / JOURNAL).exists() else {"completed"}
+    return {"completed", "pruned", "failed"} if is_search(sweep_dir) else {"completed"}
 
 
 def _means(groups: dict[tuple[tuple[str, str], ...], list[Entry]]) -> list[str]:
@@ -96,17 +102,14 @@ def _failures(entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def _commands(
-    sweep_dir: Path, entries: Sequence[Entry], groups: dict[tuple[tuple[str, str], ...], list[Entry]]
-) -> list[str]:
-    """Return the next commands: evaluate and repeat the best job, resume, view the curves."""
+def _commands(sweep_dir: Path, entries: Sequence[Entry]) -> list[str]:
+    """Return the next commands: evaluate and repeat the best job, go beyond an edge, resume, view the curves."""
     lines = []
     completed = [entry for entry in entries if entry.best and entry.status == "completed"]
     metrics = list(dict.fromkeys(entry.run.metric[0] for entry in completed if entry.run))
     for metric in metrics:
-        best = next(entry for entry in completed if entry.run and entry.run.metric[0] == metric)
-        if groups:  # not the best seed of all, but the best seed of the settings with the best mean
-            best = next(iter(groups.values()))[0]
+        best = best_entry([entry for entry in entries if entry.run and entry.run.metric[0] == metric])
+        assert best is not None
         by = f"   # by {metric}" if len(metrics) > 1 else ""
         lines.append(f"  the best  {evaluate_command(best.directory)}{by}")
         if best.run:
@@ -115,6 +118,8 @@ def _commands(
     with contextlib.suppress(ValueError):  # that it cannot be read is said already
         record = read_sweep(sweep_dir)
     recorded = record["jobs"]
+    if len(metrics) == 1 and (best := best_entry(entries)) and recorded:
+        lines += _beyond_edges(sweep_dir, entries, best, record.get("arguments", []))
     open_jobs = len(recorded) - sum(entry.status in {*_ended_statuses(sweep_dir), "running"} for entry in entries)
     if recorded and open_jobs:
         first = next((entry.directory for entry in entries if entry.run), sweep_dir)
@@ -122,6 +127,27 @@ def _commands(
         lines.append(f"  resume    {resume}   # {open_jobs} not completed")
     lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
     return [printable(line) for line in lines]
+
+
+def _beyond_edges(sweep_dir: Path, entries: Sequence[Entry], best: Entry, arguments: Sequence[str]) -> list[str]:
+    """Return a line per key whose best value lies at the edge of what was tried, with the command for what is beyond.
+
+    Args:
+        sweep_dir: The sweep.
+        entries: Its jobs.
+        best: The best of them.
+        arguments: The arguments of its command.
+    """
+    lines = []
+    for edge in find_edges(entries, best):
+        if is_search(sweep_dir):
+            command = search_command(arguments, edge.key, edge.interval())
+        else:
+            more = f"{edge.key}={','.join(f'{value:g}' for value in edge.beyond(2))}"
+            command = resume_command(sweep_dir, arguments, more, is_sweep=True, parts_of=best.directory)
+        side = "upper" if edge.is_upper else "lower"
+        lines.append(f"  edge      the best {edge.key}, {edge.best:g}, is at the {side} edge; beyond: {command}")
+    return lines
 
 
 def _write_picture(path: Path, entries: Sequence[Entry]) -> None:
