@@ -11,7 +11,9 @@ from tests.helpers.sweeps import write_sweep
     [
         ({"0.01": 3.0, "0.1": 2.0, "1": 1.0}, ["optimizer.lr=10", "optimizer.lr=100"]),  # beyond the edge
         ({"0.01": 3.0, "0.1": 1.0, "1": 2.0}, ["optimizer.lr=0.032", "optimizer.lr=0.32"]),  # beside the best
-        ({"1": 3.0, "2": 1.0, "4": 2.0}, ["optimizer.lr=1.5", "optimizer.lr=3"]),
+        ({"1": 3.0, "2.5": 1.0, "4.5": 2.0}, ["optimizer.lr=1.75", "optimizer.lr=3.5"]),
+        ({"16": 3.0, "32": 1.0, "64": 2.0}, ["optimizer.lr=23", "optimizer.lr=45"]),  # whole numbers stay whole
+        ({"1": 3.0, "2": 1.0, "3": 2.0}, None),
         ({"0.1": 1.0, "1": 2.0}, None),  # two values
         ({"0.01": 0.0, "0.1": 0.0, "1": 0.0}, None),  # nothing has run
     ],

@@ -96,6 +96,9 @@ class CheckAndReserve(Callback):
             return
         invocation = Invocation.current()
         starts_over = invocation.plan.run is not None and invocation.plan.checkpoint is None
+        if config.zoom:
+            with _exit_on_error():
+                raise ConfigError([f"zoom must be 0 for a single run, got {config.zoom}; of a sweep: add -m"])
         with _exit_on_error(prints=environment is None or environment.local_rank() == 0):
             if problem := find_problem("process_timeout", config.process_timeout, TRAIN["process_timeout"]):
                 raise ConfigError([problem])  # it is needed before the config is checked

@@ -1,5 +1,6 @@
 """Whether the best of a sweep lies at the edge of what was tried, and what lies beyond."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,19 +37,32 @@ class Edge:
         """Return whether the values are compared by their ratios."""
         return is_log(self.values)
 
-    def beyond(self, number: int) -> list[float]:
-        """Return so many values beyond the edge, as far from each other as those that were tried on average."""
+    @property
+    def is_whole(self) -> bool:
+        """Return whether all values are whole numbers."""
+        return all(value.is_integer() for value in self.values)
+
+    def beyond(self) -> list[float]:
+        """Return up to two values beyond the edge, as far from each other as those that were tried on average.
+
+        They are whole if those are, and > 0 if those are.
+        """
         low, high = self.values[0], self.values[-1]
         end, other = (high, low) if self.is_upper else (low, high)
         if self.is_log:
             factor = (end / other) ** (1 / (len(self.values) - 1))
-            return [_short(end * factor ** (1 + index)) for index in range(number)]
-        step = (end - other) / (len(self.values) - 1)
-        return [_short(end + step * (1 + index)) for index in range(number)]
+            found = [end * factor, end * factor**2]
+        else:
+            step = (end - other) / (len(self.values) - 1)
+            found = [end + step, end + 2 * step]
+        short = [float(round(value)) if self.is_whole else _short(value) for value in found]
+        return [value for value in short if value > 0 or low <= 0]
 
-    def interval(self) -> str:
-        """Return an interval around the best value that reaches beyond the edge, in Hydra's grammar."""
+    def distribution(self) -> str:
+        """Return what reaches from the best value beyond the edge, in Hydra's grammar: a list of whole numbers too."""
         low, high = self.values[0], self.values[-1]
+        if self.is_whole:
+            return ",".join(f"{value:g}" for value in (self.best, *self.beyond()))
         if self.is_log:
             ends = (self.best / 3, high * 10) if self.is_upper else (low / 10, self.best * 3)
             return f"tag(log, interval({_short(ends[0]):g}, {_short(ends[1]):g}))"
@@ -58,8 +72,11 @@ class Edge:
 
 
 def is_log(values: Sequence[float]) -> bool:
-    """Return whether values are compared by their ratios: they are > 0 and spread over a decade."""
-    return min(values) > 0 and max(values) / min(values) >= _LOG_RATIO
+    """Return whether ascending values are compared by ratios: they are > 0, and spread over a decade or evenly so."""
+    if values[0] <= 0:
+        return False
+    ratios = [after / before for before, after in itertools.pairwise(values)]
+    return values[-1] / values[0] >= _LOG_RATIO or (len(ratios) > 1 and max(ratios) < 1.01 * min(ratios))
 
 
 def _short(value: float) -> float:

@@ -73,6 +73,8 @@ def search(
     """
     setup_globals()
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
+    if sweep.config.zoom:
+        raise ConfigError([f"zoom must be 0 for a search, which looks around by itself, got {sweep.config.zoom}"])
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(["a search needs Optuna: pip install 'backlit[optuna]'"])
     if not engine.waits:

@@ -140,10 +140,12 @@ def _beyond_edges(sweep_dir: Path, entries: Sequence[Entry], best: Entry, argume
     """
     lines = []
     for edge in find_edges(entries, best):
+        if not edge.beyond():
+            continue
         if is_search(sweep_dir):
-            command = search_command(arguments, edge.key, edge.interval())
+            command = search_command(arguments, edge.key, edge.distribution())
         else:
-            more = f"{edge.key}={','.join(f'{value:g}' for value in edge.beyond(2))}"
+            more = f"{edge.key}={','.join(f'{value:g}' for value in edge.beyond())}"
             command = resume_command(sweep_dir, arguments, more, is_sweep=True, parts_of=best.directory)
         side = "upper" if edge.is_upper else "lower"
         lines.append(f"  edge      the best {edge.key}, {edge.best:g}, is at the {side} edge; beyond: {command}")

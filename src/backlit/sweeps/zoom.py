@@ -26,8 +26,9 @@ def next_values(sweep_dir: Path, values: Mapping[str, list[str]]) -> dict[str, l
         tried, value = tried_values(entries, key), number_of(text)
         if key not in values or value is None or len(tried) < 3 or key.endswith("seed"):
             continue
-        more = edges[key].beyond(2) if key in edges else _beside(value, tried)
-        found[key] = [f"{key}={each:g}" for each in more]
+        more = edges[key].beyond() if key in edges else _beside(value, tried)
+        if more:
+            found[key] = [f"{key}={each:g}" for each in more]
     return found
 
 
@@ -36,5 +37,9 @@ def _beside(value: float, tried: list[float]) -> list[float]:
     index = tried.index(value)
     neighbours = [tried[index - 1], tried[index + 1]]
     if is_log(tried):
-        return [float(f"{math.sqrt(value * neighbour):.2g}") for neighbour in neighbours]
-    return [float(f"{(value + neighbour) / 2:.4g}") for neighbour in neighbours]
+        means = [float(f"{math.sqrt(value * neighbour):.2g}") for neighbour in neighbours]
+    else:
+        means = [float(f"{(value + neighbour) / 2:.4g}") for neighbour in neighbours]
+    if all(each.is_integer() for each in tried):
+        means = [float(round(mean)) for mean in means]
+    return [mean for mean in means if mean not in tried]
