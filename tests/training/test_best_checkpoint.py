@@ -84,7 +84,9 @@ def test_an_own_model_checkpoint_changes_no_number_of_the_run(call_command: Call
         overrides = [*MAJORITY, "optimizer.lr=3", "data.batch_size=10", *own, f"hydra.run.dir={name}"]
         done = call_command("backlit-train", *overrides)
         assert done.returncode == 0, done.stderr
-        assert f"loss_best            {saved_metrics(Path(name))['val/loss_best']:.4f}" in done.stdout
+        assert ["loss_best", f"{saved_metrics(Path(name))['val/loss_best']:.4f}"] in map(
+            str.split, done.stdout.splitlines()
+        )
     assert saved_metrics(Path("alone")) == saved_metrics(Path("beside"))
     (top,) = Path("beside", "checkpoints", "top").iterdir()
     accuracies = [value for _, value in csv_curve(Path("beside"), "val/acc")]

@@ -86,7 +86,7 @@ def test_a_run_directory_is_complete(images_run: Path) -> None:
     net.load_state_dict(torch.load(run / "weights.pth", weights_only=True))
     for plot in (run / "plots").iterdir():
         picture = matplotlib.image.imread(plot)
-        assert min(picture.shape[:2]) > 300
+        assert min(picture.shape[:2]) > (30 if plot.name == "mistakes.png" else 300), plot  # there are none
         assert picture.std() > 0.02
 
 
