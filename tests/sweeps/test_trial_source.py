@@ -18,13 +18,13 @@ from backlit.runs.record import rename_status
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import Job
-from backlit.sweeps.search import Search
 from backlit.sweeps.search_space import SearchSpace
 from backlit.sweeps.study import Study, StudySettings
 from backlit.sweeps.sweep import Sweep
+from backlit.sweeps.trial_source import TrialSource
 from tests.helpers.sweeps import write_run
 
-MakeSearch = Callable[..., Search]
+MakeSearch = Callable[..., TrialSource]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def make_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSearch:
     directory = tmp_path / "sweep"
     directory.mkdir()
 
-    def make(*, seeds: int = 1, problems: dict[int, str] | None = None, **settings: Any) -> Search:
+    def make(*, seeds: int = 1, problems: dict[int, str] | None = None, **settings: Any) -> TrialSource:
         with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
             config = compose("train", ["experiment=points"], return_hydra_config=True)
             loader = GlobalHydra.instance().config_loader()
@@ -52,24 +52,24 @@ def make_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSearch:
             [[f"seed={seed}"] for seed in range(seeds)],
         )
         study = Study(directory, StudySettings("points", "minimize", "random", "asha", 0), space)
-        return Search(sweep, study, **{"gpus": 0, "n_trials": 3, "timeout": None, **settings})
+        return TrialSource(sweep, study, **{"gpus": 0, "n_trials": 3, "timeout": None, **settings})
 
     return make
 
 
-def next_job(search: Search) -> Job:
+def next_job(search: TrialSource) -> Job:
     job = search.next_job()
     assert job is not None
     return job
 
 
-def finish(search: Search, job: Job, losses: list[float], **record: Any) -> None:
+def finish(search: TrialSource, job: Job, losses: list[float], **record: Any) -> None:
     """Let a job end after an epoch for each loss."""
     write_run(job.directory, ["optimizer.lr=1"], losses, **record)
     search.ended(job, Run.read(job.directory))
 
 
-def states(search: Search) -> list[TrialState]:
+def states(search: TrialSource) -> list[TrialState]:
     return [trial.state for trial in search.study.trials()]
 
 
@@ -124,6 +124,16 @@ def test_a_job_that_does_worse_than_others_is_pruned(make_search: MakeSearch) ->
     rename_status(bad.directory, "pruned", "pruned at epoch 1: val/loss 0.6")
     search.ended(bad, Run.read(bad.directory))
     assert states(search) == [TrialState.RUNNING, TrialState.PRUNED]
+
+
+def test_curves_that_cannot_be_read_end_nothing(make_search: MakeSearch) -> None:
+    search = make_search()
+    job = next_job(search)
+    write_run(job.directory, ["optimizer.lr=1"], [0.5], planned_steps=40, status="running")
+    (job.directory / "metrics.csv").write_text("step,epoch\nx,y\n")
+    assert search.find_losers([job]) == {}
+    search.ended(job, Run.read(job.directory))
+    assert states(search) == [TrialState.FAIL]
 
 
 def test_a_job_that_completes_before_it_is_stopped_counts(make_search: MakeSearch) -> None:
