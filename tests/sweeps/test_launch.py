@@ -26,7 +26,17 @@ pytestmark = pytest.mark.process
         (["optimizer.lr=0.1,1", "data.batch_size=0"], "data.batch_size must be >= 1 or null, got 0"),
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
         (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
-        (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
+        (
+            ["seed=1,2", "hydra/launcher=basic"],
+            "hydra/launcher=basic: backlit has its own: type hydra.launcher.n_jobs=2",
+        ),
+        (["seed=1,2", "hydra/launcher=joblib"], "hydra/launcher=joblib: backlit has its own: type hydra.launcher."),
+        (["seed=1,2", "hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm: backlit has its own: type "),
+        (
+            ["seed=1", "hydra.launcher.partition=x"],
+            "hydra.launcher.partition is for engine=slurm, got x with engine=proc",
+        ),
+        (["seed=1", "hydra.launcher.wait=maybe"], "hydra.launcher.wait=maybe: Value 'maybe' is not a valid bool"),
         (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: seed: Interpolation key 'nope' not found"),
         (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
         (
