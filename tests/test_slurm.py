@@ -195,7 +195,7 @@ def test_two_processes_of_a_job_learn_what_one_learns(run_command: RunCommand) -
 
 @pytest.mark.soak
 def test_a_real_time_limit_comes_and_the_job_goes_on(run_command: RunCommand) -> None:
-    arguments = [*LONG, "trainer.max_epochs=100000", "trainer.max_time=00:00:01:40", "optimizer.lr=0.1"]
+    arguments = [*LONG, "trainer.max_epochs=100000", "trainer.max_time=00:00:01:10", "optimizer.lr=0.1"]
     slurm = ["hydra/launcher=slurm", "hydra.launcher.time=2"]
     done = run_command("backlit-train", "-m", *arguments, *slurm, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -180,7 +180,7 @@ class SlurmEngine:
             job.directory.mkdir(parents=True, exist_ok=True)
             threads = max(1, self._cpus(job) // max(job.processes, job.gpus))
             command = job_command(job, arguments, threads)
-            within = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job"]
+            within = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job", str(job.directory.resolve())]
             try:
                 slurm_id = submit(self._sbatch_options(job), [*within, *command])
             except SlurmError as error:
