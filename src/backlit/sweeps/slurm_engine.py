@@ -116,7 +116,7 @@ class SlurmEngine:
             resources = (job.gpus, self._cpus(job))
             if resources not in rejections:
                 rejections[resources] = self._test(job)
-            problems.append([*rejections[resources], *_node_problems(job)])
+            problems.append(rejections[resources])
         return problems
 
     def _test(self, job: Job) -> list[str]:
@@ -238,10 +238,3 @@ class SlurmEngine:
     def close(self) -> None:
         """Record what Slurm calls the jobs."""
         self._record_ids()
-
-
-def _node_problems(job: Job) -> list[str]:
-    nodes = OmegaConf.select(job.config, "trainer.num_nodes")
-    if nodes in (None, 1):
-        return []
-    return [f"trainer.num_nodes must be 1 in a job of a sweep, got {nodes}; srun starts a run on several machines"]
