@@ -55,6 +55,10 @@ pytestmark = pytest.mark.process
             ["seed=1", "hydra.sweep.subdir=sweep.json"],
             "hydra.sweep.subdir of job 0 must be a new directory, got sweep.json, which exists in outputs/",
         ),
+        (
+            ["sweep=optuna", "hydra/launcher=slurm", "hydra.launcher.wait=false"],
+            "hydra.launcher.wait must be true for a search: it needs the results, got false",
+        ),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
         (["hydra.launcher.gpus_per_job=0"], "hydra.launcher.gpus_per_job must be >= 1 or null, got 0"),
         (["hydra.launcher.gpus_per_job=99"], "hydra.launcher.gpus_per_job must be <= "),
