@@ -59,6 +59,10 @@ pytestmark = pytest.mark.process
             ["sweep=optuna", "hydra/launcher=slurm", "hydra.launcher.wait=false"],
             "hydra.launcher.wait must be true for a search: it needs the results, got false",
         ),
+        (
+            ["seed=1,2", "zoom=1", "hydra/launcher=slurm", "hydra.launcher.wait=false"],
+            "zoom must be 0 with hydra.launcher.wait=false: it needs the results, got 1",
+        ),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
         (["hydra.launcher.gpus_per_job=0"], "hydra.launcher.gpus_per_job must be >= 1 or null, got 0"),
         (["hydra.launcher.gpus_per_job=99"], "hydra.launcher.gpus_per_job must be <= "),
