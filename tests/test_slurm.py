@@ -138,7 +138,7 @@ def test_a_sweep_goes_on_without_its_launcher_and_each_job_from_its_checkpoint(r
     launcher.kill()
     launcher.wait()
     assert list(read_queue()) == [requeued]
-    start_now(requeued)
+    start_soon(requeued)
     resumed = run_command("backlit-train", "-m", "resume=latest")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     for job in sorted(sweep.glob("*/")):
@@ -173,7 +173,7 @@ def test_jobs_that_nobody_waits_for_are_followed_left_and_queued_again_at_their_
     wait_until(lambda: read_queue()[int(slurm_id)].state == "PENDING")
     (job,) = sweep.glob("*/")
     assert read_record(job)["status"] == "interrupted"
-    start_now(int(slurm_id))
+    start_soon(int(slurm_id))
     wait_until(lambda: read_record(job)["status"] == "completed", timeout=120)
     assert_every_step_once(job)
     assert len(read_record(job)["attempts"]) == 1
@@ -209,16 +209,10 @@ def call_slurm(*command: str) -> None:
     subprocess.run(command, check=True, timeout=60)
 
 
-def start_now(slurm_id: int) -> None:
-    """Start a job that was queued again at once; Slurm would wait two minutes."""
-
-    def is_running() -> bool:
-        if (job := read_queue()[slurm_id]).state == "PENDING":  # at first Slurm may still postpone it
-            update = ["scontrol", "update", f"JobId={slurm_id}", "StartTime=now"]
-            subprocess.run(update, check=False, timeout=60, capture_output=True)  # it fails if the job has just started
-        return job.state == "RUNNING"
-
-    wait_until(is_running)
+def start_soon(slurm_id: int) -> None:
+    """Start a job that was queued again; Slurm would wait two minutes, and at once it could not."""
+    wait_until(lambda: read_queue()[slurm_id].reason == "BeginTime")
+    call_slurm("scontrol", "update", f"JobId={slurm_id}", "StartTime=now+3")
 
 
 def assert_every_step_once(run: Path) -> None:
