@@ -59,7 +59,7 @@ def test_jobs_get_gpus_and_threads_of_their_own(
     tmp_path_factory: pytest.TempPathFactory,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("backlit.sweeps.launch.available_gpus", lambda: ["4", "5", "7"])
+    monkeypatch.setattr("backlit.sweeps.process_engine.available_gpus", lambda: ["4", "5", "7"])
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
     monkeypatch.setenv("LOCAL_RANK", "3")
 

@@ -15,7 +15,7 @@ class ConfigError(ValueError):
         self.problems = list(problems)
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[list[str]]]:
-        """Survive pickling: other launchers send it from a job's process."""
+        """Survive pickling: a forked process sends it to its parent."""
         return type(self), (self.problems,)
 
 

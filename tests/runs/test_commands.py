@@ -13,6 +13,7 @@ from backlit.runs.commands import evaluate_command, own_packages, repeat_command
 from backlit.runs.run import Run
 from tests.conftest import CallCommand
 from tests.helpers.names import ODD_NAMES
+from tests.helpers.runs import change_record
 from tests.helpers.sweeps import write_run
 
 OWN = ["model._target_=my_package.MyCNN", "data._target_=other.Data", "optimizer._target_=torch.optim.Adam"]
@@ -76,6 +77,17 @@ def test_the_commands_of_a_run_of_own_parts_trust_them(tmp_path: Path, monkeypat
     assert shlex.split(elsewhere)[1:4] == ["resume=run", "trainer.max_epochs=...", "data.data_dir='/a b'"]
     sweep = resume_command(tmp_path / "sweep", arguments, is_sweep=True, parts_of=run)
     assert sweep == f"backlit-train -m {flags} resume=sweep 'packages=[my_package,other]'"
+
+
+def test_a_run_is_repeated_from_its_beginning_and_a_cluster_is_asked_as_before(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "it is" / "0", ["lr=1"], [0.1])
+    change_record(run, overrides=["lr=1", f"ckpt_path='{run.resolve()}/checkpoints/last.ckpt'"])
+    assert repeat_command(read_run(run)) == "backlit-train lr=1"
+    change_record(run, overrides=["lr=1", "ckpt_path=other/checkpoints/last.ckpt"])
+    assert repeat_command(read_run(run)) == "backlit-train lr=1 ckpt_path=other/checkpoints/last.ckpt"
+    options = "hydra.launcher.options=[--exclusive]"
+    sweep = resume_command(tmp_path / "sweep", ["-m", "hydra.launcher.time=3", options], is_sweep=True)
+    assert shlex.split(sweep) == ["backlit-train", "-m", "resume=sweep", options]
 
 
 @pytest.mark.parametrize(

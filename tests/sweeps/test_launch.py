@@ -26,7 +26,17 @@ pytestmark = pytest.mark.process
         (["optimizer.lr=0.1,1", "data.batch_size=0"], "data.batch_size must be >= 1 or null, got 0"),
         (["optimizer.lx=0.1,1"], "optimizer.lx: no such key, did you mean optimizer.lr?"),
         (["optimizer=adam,nope"], "optimizer=nope: no such option; there are: adam,"),
-        (["optimizer=adam,nope", "hydra/launcher=basic"], "optimizer=nope: no such option; there are: adam,"),
+        (
+            ["seed=1,2", "hydra/launcher=basic"],
+            "hydra/launcher=basic: backlit has its own: type hydra.launcher.n_jobs=2",
+        ),
+        (["seed=1,2", "hydra/launcher=joblib"], "hydra/launcher=joblib: backlit has its own: type hydra.launcher."),
+        (["seed=1,2", "hydra/launcher=submitit_slurm"], "hydra/launcher=submitit_slurm: backlit has its own: type "),
+        (
+            ["seed=1", "hydra.launcher.partition=x"],
+            "hydra.launcher.partition is for engine=slurm, got x with engine=proc",
+        ),
+        (["seed=1", "hydra.launcher.wait=maybe"], "hydra.launcher.wait=maybe: Value 'maybe' is not a valid bool"),
         (["seed=${nope},1"], "job 0 seed=$\\{nope\\}: seed: Interpolation key 'nope' not found"),
         (["optimizer.lr=range(3,1)"], "a sweep must have at least one job, got none"),
         (
@@ -44,6 +54,14 @@ pytestmark = pytest.mark.process
         (
             ["seed=1", "hydra.sweep.subdir=sweep.json"],
             "hydra.sweep.subdir of job 0 must be a new directory, got sweep.json, which exists in outputs/",
+        ),
+        (
+            ["sweep=optuna", "hydra/launcher=slurm", "hydra.launcher.wait=false"],
+            "hydra.launcher.wait must be true for a search: it needs the results, got false",
+        ),
+        (
+            ["seed=1,2", "zoom=1", "hydra/launcher=slurm", "hydra.launcher.wait=false"],
+            "zoom must be 0 with hydra.launcher.wait=false: it needs the results, got 1",
         ),
         (["hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs must be >= 1, or -1 for as many as fit, got 0"),
         (["hydra.launcher.gpus_per_job=0"], "hydra.launcher.gpus_per_job must be >= 1 or null, got 0"),

@@ -58,7 +58,7 @@ def test_a_sweep_is_run_ranked_and_resumed(run_command: RunCommand, call_command
     assert float(rows[0]["best val/loss"]) == pytest.approx(losses[ranked[0]]["val/loss_best"], rel=1e-4)
     assert (sweep / "sweep.png").read_bytes().startswith(b"\x89PNG")
     # The summary's commands do what they say.
-    (evaluate,) = re.findall(r"the best +(.*)", done.stdout)
+    (evaluate,) = re.findall(r"the best  (.*)", done.stdout)
     assert f"{losses[ranked[0]]['test/loss']:.4f}" in call_command(*evaluate.split(" "), "resamples=20").stdout
     (repeat,) = re.findall(r"repeat +(.*)", done.stdout)
     assert call_command(*repeat.split(" ")).returncode == 0

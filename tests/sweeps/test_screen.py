@@ -27,6 +27,12 @@ def test_without_a_terminal_each_start_and_end_is_a_line(tmp_path: Path, caplog:
     ]
 
 
+def test_a_job_that_may_wait_elsewhere_is_in_the_queue(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO), Screen(0, is_queued=True) as screen:
+        screen.started(make_job(overrides=("lr=1",)))
+    assert caplog.messages == ["job 0 lr=1  is in the queue"]
+
+
 def test_a_terminal_shows_epoch_and_metric_of_each_running_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = io.StringIO()
     console = Console(file=terminal, force_terminal=True, width=80)

@@ -123,10 +123,8 @@ def test_what_slurm_rejects_is_a_problem_of_the_job(slurm: Slurm) -> None:
     answer = 'echo "sbatch: error: too many" >&2; echo "allocation failure: no" >&2; exit 1'
     slurm(sbatch=f'case "$*" in *task=9*) {answer};; esac')
     jobs = [make_job(accelerator="cpu", devices=devices) for devices in (1, 9, 9)]
-    jobs[0].config.trainer.num_nodes = 2
-    nodes = "trainer.num_nodes must be 1 in a job of a sweep, got 2; srun starts a run on several machines"
     rejected = "Slurm rejects the job: sbatch: too many; allocation failure: no"
-    assert make_engine().prepare(jobs) == [[nodes], [rejected], [rejected]]
+    assert make_engine().prepare(jobs) == [[], [rejected], [rejected]]
     slurm(sbatch="echo sbatch: error: full >&2; exit 1")
     with pytest.raises(OSError, match=r"^sbatch: full$"):
         make_engine().start(jobs[0], [])

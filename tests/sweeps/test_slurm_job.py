@@ -13,22 +13,29 @@ pytestmark = pytest.mark.process
 
 RUN = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
+
+def end(*_):
+    {saving}
+    sys.exit({code})
+
+signal.signal(signal.SIGTERM, end)
 child = os.fork()
 open(f"ready_{{os.getpid()}}", "w")
 time.sleep(60)
 """
 
 
-def start(code: int, monkeypatch: pytest.MonkeyPatch) -> "subprocess.Popen[bytes]":
+def start(code: int, monkeypatch: pytest.MonkeyPatch, *, saves: bool = True) -> "subprocess.Popen[bytes]":
     """Start a run of two processes that end with a code at SIGTERM, where ``scontrol`` writes what it gets."""
+    Path("job/checkpoints").mkdir(parents=True)
     Path("scontrol").write_text('#!/bin/sh\necho "$@" > scontrol.out\n')
     Path("scontrol").chmod(0o755)
     monkeypatch.setenv("PATH", f"{Path.cwd()}:/usr/bin:/bin")
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    Path("run.py").write_text(RUN.format(code=code))
-    command = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job", sys.executable, "run.py"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    Path("run.py").write_text(RUN.format(code=code, saving="open('job/checkpoints/last.ckpt', 'w')" if saves else ""))
+    command = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job", "job", sys.executable, "run.py"]
+    with open("log", "w") as log:
+        process = subprocess.Popen(command, stdout=log)
     wait_until(lambda: len(list(Path().glob("ready_*"))) == 2)
     return process
 
@@ -48,7 +55,23 @@ def test_a_run_that_completes_in_spite_of_the_limit_is_not_queued_again(monkeypa
     assert not Path("scontrol.out").exists()
 
 
+def test_a_run_that_saves_nothing_is_not_queued_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = start(143, monkeypatch, saves=False)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(30) == 143
+    assert not Path("scontrol.out").exists()
+    assert Path("log").read_text().startswith("error: the run has saved nothing until its time limit; a longer one: ")
+
+
 @pytest.mark.parametrize(("ending", "code"), [("sys.exit(2)", 2), ("os.kill(os.getpid(), 9)", 137)])
 def test_the_exit_code_is_that_of_the_run(ending: str, code: int) -> None:
-    command = [sys.executable, "-m", "backlit.sweeps.slurm_job", sys.executable, "-c", f"import os, sys; {ending}"]
+    command = [
+        sys.executable,
+        "-m",
+        "backlit.sweeps.slurm_job",
+        "job",
+        sys.executable,
+        "-c",
+        f"import os, sys; {ending}",
+    ]
     assert subprocess.run(command, check=False).returncode == code

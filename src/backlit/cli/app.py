@@ -16,7 +16,6 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -264,8 +263,6 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
         is_reported = isinstance(error, ConfigError | FloatingPointError | RerunDiffersError | RankError)
         if not (invocation.is_called or is_reported or is_disk_error(error)):
             raise
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # Hydra runs the other jobs and reports the failed ones at the end
         # Data that only now turn out to be wrong: the run is as good as never started, unless it has saved something.
         run_dir = invocation.run_dir
         if isinstance(error, ConfigError) and run_dir is not None and not any(run_dir.glob("checkpoints/*")):

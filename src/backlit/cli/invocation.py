@@ -54,10 +54,6 @@ class Invocation:
     error: Exception | None = None
     signals: list[int] = field(default_factory=list)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a job needs that another launcher starts elsewhere: neither locks nor what is to be undone."""
-        return vars(self) | {"parts": None, "undo": contextlib.ExitStack(), "kept": [], "locks": {}}
-
     @staticmethod
     def current() -> "Invocation":
         """Return the command that this process runs; an empty one where Hydra was started by somebody else."""

@@ -16,8 +16,13 @@ from backlit.text import printable, shell_word
 # Options of Hydra's groups that come with an extra.
 _EXTRAS = {"ray": "ray"}
 _SEARCH = "this is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
+# Launchers that cannot keep what a sweep promises: each job by itself, resumed, with a record that repeats it.
+OTHER_LAUNCHER = (
+    "backlit has its own: type hydra.launcher.n_jobs=2 for this machine, hydra/launcher=slurm for a cluster"
+)
 # Options that backlit had once, or that others call so, and what does their work.
 _REPLACED = {
+    **{f"hydra/launcher={name}": OTHER_LAUNCHER for name in ("joblib", "submitit_slurm", "submitit_local")},
     "trainer=ddp_spawn": "this option is gone; type trainer=ddp, or trainer=ddp_cpu without a GPU",
     "logger=many": "this option is gone; type logger=tensorboard",
     "trainer=cuda": "type trainer=gpu",

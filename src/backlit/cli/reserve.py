@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from backlit.arguments import find_problem
 from backlit.cli.invocation import Invocation
-from backlit.cli.messages import print_errors
+from backlit.cli.messages import OTHER_LAUNCHER, print_errors
 from backlit.config.top_level import TRAIN
 from backlit.distributed.environment import is_lightning_child, launcher_environment
 from backlit.distributed.rendezvous import share
@@ -153,6 +153,10 @@ class CheckAndReserve(Callback):
                 raise ConfigError(["a sweep is started by a command: backlit-train -m ...; load_sweep opens it"])
             if launcher_environment() is not None:
                 raise ConfigError(["-m must not run under torchrun or srun: start a sweep once; it starts its jobs"])
+            if not str(config.hydra.launcher._target_).startswith("hydra_plugins.backlit_launcher."):
+                raise ConfigError(
+                    [f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: {OTHER_LAUNCHER}"]
+                )
             if invocation.sweep_dir is None:
                 invocation.sweep_dir = _reserve(config, "sweep")
                 content = {"started": now(), "arguments": sys.argv[1:]}

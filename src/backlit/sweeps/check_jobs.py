@@ -6,10 +6,11 @@ import importlib
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from backlit.config.machine import cpu_threads
+from backlit.config.machine import cpu_cores, cpu_threads
 from backlit.runs.git import git_state
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import run_in_child
@@ -54,18 +55,26 @@ def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> list[list[s
 
 
 def config_to_check(config: DictConfig, *, is_elsewhere: bool) -> DictConfig:
-    """Return a job's config as this machine can check it: for a job elsewhere, one that needs no accelerator.
+    """Return a job's config as this machine can check it: for a job elsewhere, one that fits this machine, too.
 
     Args:
         config: The job's config, with Hydra's part.
         is_elsewhere: Whether the job will run on another machine.
     """
     task = task_config(config)
-    if is_elsewhere and OmegaConf.select(task, "trainer.accelerator") not in (None, "cpu", "auto"):
-        here = {"accelerator": "cpu", "devices": 1, "strategy": "auto"}
-        if str(OmegaConf.select(task, "trainer.precision")).startswith("16"):
+    accelerator, devices = (OmegaConf.select(task, f"trainer.{key}") for key in ("accelerator", "devices"))
+    if not is_elsewhere or accelerator not in ("cpu", "gpu", "cuda"):
+        return task
+    here: dict[str, Any] = {}
+    if accelerator != "cpu":
+        here |= {"accelerator": "cpu", "strategy": "auto"}
+        if str(task.trainer.get("precision")).startswith("16"):
             here["precision"] = "32-true"
-        task.trainer = OmegaConf.merge(task.trainer, here)
+    devices = len(devices) if OmegaConf.is_list(devices) else devices
+    is_here = isinstance(devices, int) and 0 < devices <= cpu_cores()
+    if accelerator != "cpu" or isinstance(devices, int):
+        here["devices"] = devices if is_here else 1
+    task.trainer = OmegaConf.merge(task.trainer, here)
     return task
 
 

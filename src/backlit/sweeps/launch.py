@@ -37,6 +37,10 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
     configure_log(sweep.config.hydra.hydra_logging, sweep.config.hydra.verbose)
     if not job_overrides:
         raise ConfigError(["a sweep must have at least one job, got none: one of the lists of values is empty"])
+    if not engine.waits and sweep.config.get("zoom"):
+        raise ConfigError(
+            [f"zoom must be 0 with hydra.launcher.wait=false: it needs the results, got {sweep.config.zoom}"]
+        )
     sweep.directory.mkdir(parents=True, exist_ok=True)
     requested = len(job_overrides)
     if first_number == 0:

@@ -116,7 +116,7 @@ class SlurmEngine:
             resources = (job.gpus, self._cpus(job))
             if resources not in rejections:
                 rejections[resources] = self._test(job)
-            problems.append([*rejections[resources], *_node_problems(job)])
+            problems.append(rejections[resources])
         return problems
 
     def _test(self, job: Job) -> list[str]:
@@ -180,7 +180,7 @@ class SlurmEngine:
             job.directory.mkdir(parents=True, exist_ok=True)
             threads = max(1, self._cpus(job) // max(job.processes, job.gpus))
             command = job_command(job, arguments, threads)
-            within = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job"]
+            within = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job", str(job.directory.resolve())]
             try:
                 slurm_id = submit(self._sbatch_options(job), [*within, *command])
             except SlurmError as error:
@@ -238,10 +238,3 @@ class SlurmEngine:
     def close(self) -> None:
         """Record what Slurm calls the jobs."""
         self._record_ids()
-
-
-def _node_problems(job: Job) -> list[str]:
-    nodes = OmegaConf.select(job.config, "trainer.num_nodes")
-    if nodes in (None, 1):
-        return []
-    return [f"trainer.num_nodes must be 1 in a job of a sweep, got {nodes}; srun starts a run on several machines"]
