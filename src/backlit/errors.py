@@ -28,7 +28,15 @@ class JobError(Exception):
 
 
 class JobsLeftError(Exception):
-    """All jobs of a sweep are in the queue of a cluster, and nobody waits for them here; exit code 0."""
+    """The jobs of a sweep are in the queue of a cluster, and nobody waits for them here.
+
+    Args:
+        code: The exit code: 0, or 1 if other jobs have failed already.
+    """
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
 
 
 class RankError(Exception):

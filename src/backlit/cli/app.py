@@ -226,7 +226,7 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
         return code
     if isinstance(error, JobsLeftError):
         invocation.has_started, invocation.sweep_dir = True, None  # nothing to undo, nothing to summarize yet
-        return 0
+        return error.code
     if isinstance(error, ConfigError | HydraException | OmegaConfBaseException | YAMLError):
         is_recorded = config_name != "train" or invocation.plan.is_recorded
         return print_errors(error, config_name, is_recorded=is_recorded)

@@ -6,7 +6,7 @@ import time
 from multiprocessing.connection import wait
 from typing import Any
 
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 
 from backlit.errors import JobsLeftError
 from backlit.runs.run import Run
@@ -68,7 +68,7 @@ class _JobRunner:
             if not (handles or self.running or self.next_job or self.source.remaining()):
                 return
             if self.running and not (self.engine.waits or self.next_job or self.source.remaining()):
-                raise JobsLeftError(f"{len(self.running)} jobs")
+                raise JobsLeftError(int(any(result.status == JobStatus.FAILED for result in self.results.values())))
             wait(handles, timeout=POLL_S) if handles else time.sleep(POLL_S)
             for process in [process for process in self.running if process.has_ended()]:
                 self._finish(process)
