@@ -30,7 +30,7 @@ from backlit.cli.unlisted_keys import add_unlisted
 from backlit.config.conf import CONFIG_DIR
 from backlit.errors import ConfigError, JobError, JobsLeftError, RankError, RerunDiffersError
 from backlit.runs.files import describe_write_error, find_disk_error, is_disk_error
-from backlit.runs.run import Run, clear_run
+from backlit.runs.run import clear_run
 from backlit.runs.sweep_record import read_sweep
 from backlit.streams import dropping_streams
 from backlit.text import shell_path
@@ -209,13 +209,6 @@ def _run_hydra(
     return 0
 
 
-def _is_completed(run_dir: Path) -> bool:
-    with contextlib.suppress(ValueError):
-        run = Run.read(run_dir)
-        return run is not None and run.record["status"] == "completed"
-    return False
-
-
 def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> int:
     """Return the exit code of an exception that Hydra has let through, and print its reason where nothing else does.
 
@@ -236,13 +229,9 @@ def _explain_end(invocation: Invocation, error: Exception, config_name: str) -> 
         return _report_disk_error(invocation, disk_error)
     if not isinstance(error, ValueError | RuntimeError):
         raise error
-    # Hydra's, for some malformed overrides; a launcher's whose own program is missing.
-    ended = [] if invocation.sweep_dir is None else list(invocation.sweep_dir.glob("*/run.json"))
-    if ended and not any(_is_completed(path.parent) for path in ended):
-        return 1  # Optuna's, which finds no best trial among failures; the summary gives the reasons
-    if invocation.has_started or ended:
+    if invocation.has_started or (invocation.sweep_dir is not None and any(invocation.sweep_dir.glob("*/run.json"))):
         raise error
-    return print_errors(error, config_name)
+    return print_errors(error, config_name)  # Hydra's, for some malformed overrides
 
 
 def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: str) -> Any:
@@ -279,7 +268,7 @@ def _run_task(invocation: Invocation, task: Task, cfg: DictConfig, config_name: 
 
 def _report_disk_error(invocation: Invocation, error: OSError) -> int:
     """Print in one line that a disk is full, read-only or broken, and return the exit code."""
-    if not error.filename and invocation.sweep_dir is not None:  # Hydra's multirun.yaml, Optuna's database
+    if not error.filename and invocation.sweep_dir is not None:  # of multirun.yaml, of a search's journal
         error.filename = str(invocation.sweep_dir)
     print(f"error: {describe_write_error(error)}", file=sys.stderr)
     sweep_dir = invocation.sweep_dir
