@@ -107,6 +107,7 @@ class SearchSweeper(Sweeper):
     """
 
     def __init__(self, **settings: Any) -> None:
+        del settings["params"]  # read as it is written, from the config
         self.settings = settings
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -124,8 +125,7 @@ class SearchSweeper(Sweeper):
         """
         from backlit.sweeps.search import search
 
-        settings = self.settings | {"params": self.sweep_config.hydra.sweeper.params}  # as it is written, not resolved
-        search(self.job_launcher.sweep, self.job_launcher.engine, arguments, **settings)
+        search(self.job_launcher.sweep, self.job_launcher.engine, arguments, **self.settings)
 
 
 for _name, _node in (("grid", GridConfig), ("search", SearchConfig)):

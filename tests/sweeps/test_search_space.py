@@ -2,9 +2,8 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import open_dict
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from backlit.config.conf import CONFIG_DIR
@@ -12,20 +11,20 @@ from backlit.errors import ConfigError
 from backlit.sweeps.search_space import SearchSpace, read_space
 
 
-def load(*typed: str, experiment: str = "points") -> tuple[DictConfig, ConfigLoader]:
+def read(*typed: str, experiment: str = "points", **search: str | None) -> SearchSpace:
+    """Return the space of a search of an experiment; `search` is in its config."""
+    composed = [argument for argument in typed if "(" not in argument and "," not in argument]
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        config = compose("train", [f"experiment={experiment}", "sweep=optuna", *typed], return_hydra_config=True)
-        return config.hydra.sweeper.params, GlobalHydra.instance().config_loader()
-
-
-def read(*typed: str) -> SearchSpace:
-    params, loader = load()
-    return read_space(params, ["experiment=points", *typed], loader)
+        config = compose("train", [f"experiment={experiment}", "sweep=optuna", *composed], return_hydra_config=True)
+        loader = GlobalHydra.instance().config_loader()
+    with open_dict(config):
+        for key, value in search.items():
+            config.search[key.replace("__", ".")] = value
+    return read_space(config, [f"experiment={experiment}", *typed], loader)
 
 
 def read_one(value: str) -> Any:
-    params = OmegaConf.create({"optimizer.lr": value})
-    return read_space(params, [], load()[1]).distributions["optimizer.lr"]
+    return read(optimizer__lr=value).distributions["optimizer.lr"]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +87,21 @@ def test_a_search_key_that_nothing_uses_is_an_error() -> None:
         read("search.nope=interval(0,1)")
 
 
-def test_an_experiment_without_a_search_varies_what_is_typed() -> None:
-    params, loader = load("~search")
-    assert list(read_space(params, ["~search", "optimizer.lr=1,2"], loader).distributions) == ["optimizer.lr"]
+def test_whole_keys_of_an_experiment_are_all_that_is_drawn() -> None:
+    space = read("data.batch_size=10,20", optimizer__weight_decay="interval(0,0.1)", model__dropout="choice(0,0.5)")
+    assert list(space.distributions) == ["optimizer.weight_decay", "model.dropout", "data.batch_size"]
+    assert list(read(lr=None, hidden_sizes=None).distributions) == ["data.batch_size"]
+
+
+def test_a_key_that_the_model_lacks_is_left_out() -> None:
+    assert list(read("~model.hidden_sizes").distributions) == ["optimizer.lr", "data.batch_size"]
+
+
+def test_an_interval_of_whole_numbers_for_a_whole_number_has_whole_numbers() -> None:
+    found = read("data.num_workers=interval(1,8)", "data.train_size=tag(log,interval(100,1000))").distributions
+    assert found["data.num_workers"] == IntDistribution(1, 8)
+    assert found["data.train_size"] == IntDistribution(100, 1000, log=True)
+    assert read("optimizer.lr=interval(1,2)").distributions["optimizer.lr"] == FloatDistribution(1, 2)
 
 
 def test_seeds_repeat_each_trial() -> None:

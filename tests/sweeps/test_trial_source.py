@@ -119,11 +119,30 @@ def test_a_job_that_does_worse_than_others_is_pruned(make_search: MakeSearch) ->
     write_run(good.directory, ["optimizer.lr=1"], [0.5], **planned)
     assert search.find_losers([good, bad]) == {}
     write_run(bad.directory, ["optimizer.lr=1"], [0.6, 0.7], **planned)
-    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: val/loss 0.6"}
-    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: val/loss 0.6"}
-    rename_status(bad.directory, "pruned", "pruned at epoch 1: val/loss 0.6")
+    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: best val/loss 0.6000"}
+    assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: best val/loss 0.6000"}
+    rename_status(bad.directory, "pruned", "pruned at epoch 1: best val/loss 0.6000")
     search.ended(bad, Run.read(bad.directory))
     assert states(search) == [TrialState.RUNNING, TrialState.PRUNED]
+
+
+def test_in_its_last_epoch_a_job_is_not_pruned(make_search: MakeSearch) -> None:
+    search = make_search()
+    planned: dict[str, Any] = {"planned_steps": 40, "planned_epochs": 1, "status": "running"}  # counted from 0, say
+    good, bad = next_job(search), next_job(search)
+    write_run(good.directory, ["optimizer.lr=1"], [0.5], **planned)
+    write_run(bad.directory, ["optimizer.lr=1"], [0.6], **planned)
+    assert search.find_losers([good, bad]) == {}
+
+
+def test_a_job_is_judged_by_its_best_value(make_search: MakeSearch) -> None:
+    search = make_search()
+    planned: dict[str, Any] = {"planned_steps": 400, "status": "running"}
+    jobs = [next_job(search) for _ in range(3)]
+    for job, losses in zip(jobs, ([0.5, 0.4], [0.3, 0.9], [0.6, 0.6]), strict=True):
+        write_run(job.directory, ["optimizer.lr=1"], losses, **planned)
+    assert list(search.find_losers(jobs)) == [jobs[2].number]
+    assert search.study.trials()[1].intermediate_values == {10: 0.3, 20: 0.3}
 
 
 def test_curves_that_cannot_be_read_end_nothing(make_search: MakeSearch) -> None:
@@ -161,6 +180,8 @@ def test_seeds_repeat_a_trial_whose_first_job_is_completed(make_search: MakeSear
     for job, value in zip(rest, (0.4, 0.5), strict=True):
         finish(search, job, [value])
     assert (search.next_job(), search.remaining()) == (None, 0)
+    recorded = [job["number"] for job in read_sweep(search.sweep.directory)["jobs"]]
+    assert recorded == [0, 1, 2, 3], "those that repeat a pruned trial are in no table"
     complete, pruned = search.study.trials()
     assert complete.value == pytest.approx(statistics.mean([0.6, 0.4, 0.5]))
     assert pruned.state == TrialState.PRUNED

@@ -26,7 +26,7 @@ TRAIN: dict[str, Any] = {
     "packages": list[Text],
     "optimized_metric": Text,
     "optimized_mode": Literal["min", "max"] | None,
-    "search": dict[str, Text],
+    "search": dict[str, Text | None],
     "zoom": Count,
     "lean_loop": bool,
     "process_timeout": Annotated[float, Gt(0), Le(1e9)],

@@ -12,12 +12,11 @@ from backlit.plots.sweep import wants_log_scale
 _MARKS = {"completed": ("o", "C0"), "pruned": ("x", "C7")}
 
 
-def draw_search_history(values: Sequence[tuple[int, float, str]], metric: str, *, is_max_best: bool) -> Figure:
+def draw_search_history(values: Sequence[tuple[int, float, str]], *, is_max_best: bool) -> Figure:
     """Return a figure with the value of each trial, and the best of the completed ones so far.
 
     Args:
         values: Number, value and status of each trial, by number.
-        metric: The name of the metric.
         is_max_best: Whether the largest value is the best.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -36,8 +35,8 @@ def draw_search_history(values: Sequence[tuple[int, float, str]], metric: str, *
     if wants_log_scale([value for _, value, _ in values]):
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("job")
-    axes.set_ylabel(plain(metric))
+    axes.set_xlabel("trial")
+    axes.set_ylabel("best value of the optimized metric; the mean of its seeds")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     return figure

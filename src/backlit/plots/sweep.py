@@ -24,7 +24,7 @@ def wants_log_scale(numbers: Sequence[float]) -> bool:
 
 
 def draw_sweep(settings: Settings, values: Sequence[float], metric: str, averaged: Collection[str] = ()) -> Figure:
-    """Return a figure of a metric against the settings: a curve for one key, a heat map for two, else a panel per key.
+    """Return a figure of a metric: a curve over one key, a heat map over a grid of two, else a panel per key.
 
     Args:
         settings: The varying settings of each run: key to value.
@@ -34,7 +34,7 @@ def draw_sweep(settings: Settings, values: Sequence[float], metric: str, average
     """
     keys = list(dict.fromkeys(key for each in settings for key in each))
     keys = [key for key in keys if key not in averaged] or keys
-    if len(keys) == 2:
+    if len(keys) == 2 and _is_grid(settings, keys):
         figure = Figure(figsize=(7, 5), layout="constrained")
         _draw_map(figure.subplots(), _group(settings, values, keys), keys[0], keys[1], metric)
         return figure
@@ -46,6 +46,12 @@ def draw_sweep(settings: Settings, values: Sequence[float], metric: str, average
         axes.set_xlabel(plain(key or "run"))
     figure.axes[0].set_ylabel(plain(metric))
     return figure
+
+
+def _is_grid(settings: Settings, keys: Sequence[str]) -> bool:
+    """Return whether at least half of all combinations of the values of some keys are there."""
+    combinations = {tuple(each.get(key, "") for key in keys) for each in settings}
+    return len(combinations) >= math.prod(len({each.get(key, "") for each in settings}) for key in keys) / 2
 
 
 def _numbers(values: Iterable[str]) -> list[float] | None:

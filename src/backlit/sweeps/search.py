@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from hydra.core.utils import configure_log, setup_globals
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from backlit.arguments import Positive, PositiveInt, Seed, find_problem
 from backlit.errors import ConfigError, JobError
@@ -40,7 +40,6 @@ def search(
     pruner: str,
     seed: int | None,
     direction: Literal["minimize", "maximize"],
-    params: DictConfig,
 ) -> None:
     """Search for the best values of what varies.
 
@@ -54,7 +53,6 @@ def search(
         pruner: One of `PRUNERS`: ends trials that are not worth going on.
         seed: Seeds the sampler.
         direction: ``minimize`` or ``maximize``: of the optimized metric.
-        params: Key to a distribution, in Hydra's grammar.
 
     Raises:
         ConfigError: If something is wrong with the search, or with a trial at the ends of what is varied; then none
@@ -70,7 +68,7 @@ def search(
     if not engine.waits:
         raise ConfigError(["hydra.launcher.wait must be true for a search: it needs the results, got false"])
     _check_settings(sweep, n_trials=n_trials, timeout=timeout, sampler=sampler, pruner=pruner, seed=seed)
-    space = read_space(params, arguments, sweep.hydra_context.config_loader)
+    space = read_space(sweep.config, arguments, sweep.hydra_context.config_loader)
     check_sampler(sampler, space)
     sweep.directory.mkdir(parents=True, exist_ok=True)
     settings = StudySettings(str(sweep.config.task_name), direction, sampler, pruner, seed or 0)

@@ -60,20 +60,24 @@ def _ends(distribution: Any) -> list[Any]:
     return list(dict.fromkeys([distribution.low, distribution.high]))
 
 
-def read_space(params: DictConfig, arguments: Sequence[str], config_loader: ConfigLoader) -> SearchSpace:
+def read_space(config: DictConfig, arguments: Sequence[str], config_loader: ConfigLoader) -> SearchSpace:
     """Return what a search varies.
 
+    That is what is typed; and what the config's ``search`` says by whole keys (``model.width: choice(4, 8)``) or, if
+    that has none, ``hydra.sweeper.params``, of which keys that the config lacks are left out. What is typed for a key
+    replaces the config's distribution.
+
     Args:
-        params: The config's ``hydra.sweeper.params``: key to a distribution in Hydra's grammar; None is left out.
-        arguments: The overrides that were typed; a key that is typed is not drawn from the config's distribution.
+        config: The config of the search, with Hydra's part.
+        arguments: The overrides that were typed.
         config_loader: Knows the options of a group, for ``optimizer=glob(*)``.
 
     Raises:
         ConfigError: If a distribution cannot be drawn from, or if nothing is varied.
     """
     parser = OverridesParser.create(config_loader=config_loader)
-    texts: Any = OmegaConf.to_container(params, resolve=False)
-    used = {match[1]: key for key, text in texts.items() if (match := _INTERPOLATION.fullmatch(str(text)))}
+    params, texts = _config_distributions(config)
+    used = {match[1]: key for key, text in texts.items() if (match := _INTERPOLATION.fullmatch(text))}
     typed = parser.parse_overrides(list(arguments))
     for override in typed:  # search.lr=interval(...) stands for the key that uses it
         key = override.key_or_group
@@ -83,7 +87,7 @@ def read_space(params: DictConfig, arguments: Sequence[str], config_loader: Conf
                 raise ConfigError([f"{key} must be used by the search, but is not; {known}"])
             override.key_or_group = used[key]
     varied = {override.get_key_element() for override in typed}
-    own = [f"{key}={params[key]}" for key in texts if key not in varied and params[key] is not None]
+    own = [f"{key}={value}" for key, value in params.items() if key not in varied]
     found: dict[str, Override] = {o.get_key_element(): o for o in [*parser.parse_overrides(own), *typed]}
     distributions: dict[str, BaseDistribution] = {}
     fixed: list[str] = []
@@ -98,7 +102,8 @@ def read_space(params: DictConfig, arguments: Sequence[str], config_loader: Conf
                     raise ValueError("must be a list of seeds, as in seed=0,1,2, with which each trial is repeated")
                 repeated.append([f"{key}={value}" for value in override.sweep_string_iterator()])
             else:
-                distributions[key] = _distribution(override)
+                is_int = type(OmegaConf.select(config, override.key_or_group)) is int
+                distributions[key] = _distribution(override, is_int=is_int)
         except ValueError as error:
             problems.append(f"{key} {error}, got {str(override.input_line).partition('=')[2]}")
     if problems:
@@ -108,8 +113,31 @@ def read_space(params: DictConfig, arguments: Sequence[str], config_loader: Conf
     return SearchSpace(distributions, fixed, [list(each) for each in itertools.product(*repeated)])
 
 
-def _distribution(override: Override) -> "BaseDistribution":
+def _config_distributions(config: DictConfig) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the distributions that a config has, by key, and their texts as they are written."""
+    search = {str(key): value for key, value in config.search.items() if value is not None}
+    whole = {key: str(value) for key, value in search.items() if "." in key}
+    if whole:
+        return whole, {}
+    params = config.hydra.sweeper.params
+    texts: Any = OmegaConf.to_container(params, resolve=False)
+    known = [key for key in texts if params[key] is not None and _has_key(config, key)]
+    return {key: str(params[key]) for key in known}, {key: str(texts[key]) for key in known}
+
+
+def _has_key(config: DictConfig, key: str) -> bool:
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(config, parent) if parent else config
+    return isinstance(node, DictConfig) and name in node
+
+
+def _distribution(override: Override, *, is_int: bool) -> "BaseDistribution":
     """Return what a key is drawn from.
+
+    Args:
+        override: The key, and what it is drawn from in Hydra's grammar.
+        is_int: Whether the config has a whole number there: then an interval with whole ends, which Hydra reads as
+            floats, has whole numbers.
 
     Raises:
         ValueError: With the rule, if there is no such distribution.
@@ -123,8 +151,8 @@ def _distribution(override: Override) -> "BaseDistribution":
             raise ValueError("must be an interval from a number to one that is not smaller")
         if is_log and low <= 0:
             raise ValueError("must be > 0 at both ends of an interval with tag log")
-        if isinstance(low, int) and isinstance(high, int):
-            return IntDistribution(low, high, log=is_log)
+        if isinstance(low, int) or (is_int and float(low).is_integer() and float(high).is_integer()):
+            return IntDistribution(int(low), int(high), log=is_log)
         return FloatDistribution(low, high, log=is_log)
     if isinstance(value, RangeSweep):
         values = sorted(map(float, override.sweep_string_iterator()))

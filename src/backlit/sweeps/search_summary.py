@@ -1,11 +1,11 @@
 """What the summary of a search has beyond that of a grid: which keys matter, and how the best value was found."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backlit.sweeps.entries import Entry
+from backlit.errors import ConfigError
+from backlit.sweeps.edge import Tried, number_of, tried_list
 from backlit.sweeps.picture import write_picture
 from backlit.sweeps.study import JOURNAL, read_trials
 from backlit.text import printable
@@ -45,21 +45,51 @@ def importance_lines(sweep_dir: Path) -> list[str]:
     return [printable(f"  matters   {shares}   (PED-ANOVA, {len(completed)} completed trials)")]
 
 
-def write_history(path: Path, entries: Sequence[Entry]) -> None:
-    """Draw the value of each job by its number, and the best so far.
+def drawn_from(sweep_dir: Path) -> dict[str, Tried]:
+    """Return what the numbers of each key were drawn from; empty if that cannot be read."""
+    try:
+        trials = read_trials(sweep_dir).trials
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    except (ImportError, ConfigError):
+        return {}
+    found: dict[str, Tried] = {}
+    for key, distribution in (trials[0].distributions if trials else {}).items():
+        if isinstance(distribution, CategoricalDistribution):
+            choices = [number_of(str(choice)) for choice in distribution.choices]
+            values = sorted(choice for choice in choices if choice is not None)
+            if len(values) == len(choices) >= 3:
+                found[key] = tried_list(values)
+        elif isinstance(distribution, FloatDistribution | IntDistribution) and distribution.low < distribution.high:
+            ends, is_whole = (
+                [float(distribution.low), float(distribution.high)],
+                isinstance(distribution, IntDistribution),
+            )
+            found[key] = Tried(ends, True, distribution.log, is_whole)
+    return found
+
+
+def write_history(sweep_dir: Path) -> None:
+    """Draw the value of each trial by its number, and the best so far, as ``search.png``.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    ordered = sorted((entry for entry in entries if entry.best and entry.run), key=lambda entry: int(entry.name))
-    if not ordered:
+    try:
+        study = read_trials(sweep_dir)
+    except (ImportError, ConfigError):
+        return  # that is said already
+    names = {"COMPLETE": "completed", "PRUNED": "pruned"}
+    values = [
+        (trial.number, trial.value, names[trial.state.name])
+        for trial in study.trials
+        if trial.state.name in names and trial.value is not None
+    ]
+    if not values:
         return
-    name, mode = ordered[0].run.metric if ordered[0].run else ("", "min")
-    values = [(int(entry.name), entry.best[0], entry.status) for entry in ordered if entry.best]
 
     def draw() -> "Figure":
         from backlit.plots.search_history import draw_search_history
 
-        return draw_search_history(values, metric=f"best {name}", is_max_best=mode == "max")
+        return draw_search_history(values, is_max_best=study.direction.name == "MAXIMIZE")
 
-    write_picture(path, draw)
+    write_picture(sweep_dir / "search.png", draw)

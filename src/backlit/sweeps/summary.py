@@ -12,11 +12,11 @@ from rich import get_console
 
 from backlit.runs.commands import evaluate_command, repeat_command, resume_command, search_command
 from backlit.runs.sweep_record import read_sweep
-from backlit.sweeps.edge import find_edges
+from backlit.sweeps.edge import find_edges, tried_in_grid
 from backlit.sweeps.entries import Entry, settings_label, sweep_entries
 from backlit.sweeps.picture import write_picture
 from backlit.sweeps.ranking import SEED_KEYS, best_entry, best_values, group_by_settings, rank_entries
-from backlit.sweeps.search_summary import importance_lines, is_search, write_history
+from backlit.sweeps.search_summary import drawn_from, importance_lines, is_search, write_history
 from backlit.sweeps.table import print_table, tabulate, write_tables
 from backlit.text import metric_text, printable, shell_path
 
@@ -55,7 +55,7 @@ def summarize_entries(sweep_dir: Path, entries: Sequence[Entry], problems: Seque
         write_tables(sweep_dir, "sweep", columns, rows, notes)
         _write_picture(sweep_dir / "sweep.png", entries)
         if is_search(sweep_dir):
-            write_history(sweep_dir / "search.png", entries)
+            write_history(sweep_dir)
     except OSError as error:
         print(printable(f"error: the summary cannot be written into {sweep_dir}: {error.strerror}"), file=sys.stderr)
     return not problems and _is_done(sweep_dir, entries)
@@ -138,9 +138,12 @@ def _beyond_edges(sweep_dir: Path, entries: Sequence[Entry], best: Entry, argume
         best: The best of them.
         arguments: The arguments of its command.
     """
+    is_open = any(entry.status not in _ended_statuses(sweep_dir) for entry in entries)
+    if is_open and not is_search(sweep_dir):
+        return []  # the rest of a grid may be better
     lines = []
-    for edge in find_edges(entries, best):
-        if not edge.beyond():
+    for edge in find_edges(best, drawn_from(sweep_dir) if is_search(sweep_dir) else tried_in_grid(entries)):
+        if not edge.distribution():
             continue
         if is_search(sweep_dir):
             command = search_command(arguments, edge.key, edge.distribution())

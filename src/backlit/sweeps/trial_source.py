@@ -21,6 +21,7 @@ from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import record_end
 from backlit.sweeps.study import Study
 from backlit.sweeps.sweep import Sweep
+from backlit.text import metric_text
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,21 @@ class _Trial:
     def is_over(self) -> bool:
         """Return whether none of its jobs runs or is still to run."""
         return not self.n_running and (bool(self.problem) or not self.waiting)
+
+
+def _best_by_step(run: Run) -> dict[int, tuple[float, float]]:
+    """Return the best value of the optimized metric so far, and the epoch (from 1), by the steps of its records.
+
+    Raises:
+        ValueError: If the run's records cannot be read.
+    """
+    name, mode = run.metric
+    best, found = None, dict[int, tuple[float, float]]()
+    for row in run.rows:
+        if math.isfinite(value := row.get(name, math.nan)):
+            best = value if best is None else (min if mode == "min" else max)(best, value)
+            found[int(row["step"])] = (best, row.get("epoch", 0) + 1)
+    return found
 
 
 class TrialSource:
@@ -128,7 +144,10 @@ class TrialSource:
             is_first = len(trial.waiting) == len(trial.jobs)
             if trial.waiting and not trial.problem and (is_first or trial.values or not of_completed):
                 trial.n_running += 1
-                return trial.waiting.popleft()
+                job = trial.waiting.popleft()
+                if not is_first:  # of a trial that is pruned before, it is in no table
+                    record_jobs([job], self.sweep.directory)
+                return job
         return None
 
     def handles(self) -> list[Any]:
@@ -155,11 +174,10 @@ class TrialSource:
 
     def _receive(self, number: int, jobs: list[Job], problems: list[str]) -> None:
         """Take over a trial that was prepared."""
-        record_jobs(jobs, self.sweep.directory)
+        record_jobs(jobs[:1], self.sweep.directory)
         if problems:
-            for job in jobs:
-                job.directory.mkdir(exist_ok=True)
-                record_end(job, "failed", "; ".join(problems))
+            jobs[0].directory.mkdir(exist_ok=True)
+            record_end(jobs[0], "failed", "; ".join(problems))
             log.warning("%s  rejected: %s", jobs[0].name, "; ".join(problems))
             self._tell(number, None, "fail")
             return
@@ -199,15 +217,17 @@ class TrialSource:
         planned = run.record.get("planned_steps") if run else None
         if run is None or planned is None:
             return
-        name = run.metric[0]
         try:
-            rows = {int(row["step"]): row for row in run.rows if math.isfinite(row.get(name, math.nan))}
+            best = _best_by_step(run)
         except ValueError:
             return  # the summary gives the reason
-        step = self.study.report(trial.number, {step: row[name] for step, row in rows.items()}, planned)
+        # In its last epoch, nothing is saved any more.
+        last_epoch = run.record.get("planned_epochs") or math.inf
+        values = {step: value for step, (value, epoch) in best.items() if step < planned and epoch < last_epoch}
+        step = self.study.report(trial.number, values, planned)
         if step is not None:
-            row = rows[step]
-            trial.problem = f"pruned at epoch {row.get('epoch', 0) + 1:.0f}: {name} {row[name]:.4g}"
+            value, epoch = best[step]
+            trial.problem = f"pruned at epoch {epoch:.0f}: best {run.metric[0]} {metric_text(value)}"
 
     def _has_new_records(self, job: Job) -> bool:
         """Return whether a job has written into its ``metrics.csv`` since the last call."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from backlit.sweeps.edge import find_edges, is_log, number_of, tried_values
+from backlit.sweeps.edge import find_edges, is_log, number_of, tried_in_grid, tried_values
 from backlit.sweeps.entries import sweep_entries
 from backlit.sweeps.ranking import best_entry
 
@@ -20,7 +20,7 @@ def next_values(sweep_dir: Path, values: Mapping[str, list[str]]) -> dict[str, l
     best = best_entry(entries)
     if best is None:
         return {}
-    edges = {edge.key: edge for edge in find_edges(entries, best)}
+    edges = {edge.key: edge for edge in find_edges(best, tried_in_grid(entries))}
     found: dict[str, list[str]] = {}
     for key, text in best.settings.items():
         tried, value = tried_values(entries, key), number_of(text)
