@@ -27,7 +27,7 @@ def start_command(program: str, monkeypatch: pytest.MonkeyPatch) -> JobProcess:
     job = make_job(Path("it's").absolute())
     job.visible_gpus = ["4", "7"]
     unused: Any = None
-    return JobProcess(job, ["optimizer.lr=1"], 3, unused, unused)
+    return JobProcess(job, ["optimizer.lr=1"], 3, unused)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_job_that_has_not_begun_is_killed_by_any_signal(monkeypatch: pytest.Mo
     # Such a process is not a session yet, which a signal could be sent to.
     monkeypatch.setattr("backlit.sweeps.job_process.run_forked_job", lambda *arguments: signal.pause())
     unused: Any = None
-    process = JobProcess(make_job(), [], 1, unused, unused)
+    process = JobProcess(make_job(), [], 1, unused)
     process.send_signal(signal.SIGINT)
     assert process.end() == (False, "killed by SIGKILL (if nobody sent it, by the system, out of memory)")
 

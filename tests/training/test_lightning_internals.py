@@ -16,6 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.utilities import registry
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
@@ -79,6 +80,17 @@ def test_torch_asks_nvml_unless_the_probe_is_skipped(monkeypatch: pytest.MonkeyP
     asked.clear()
     torch.cuda.is_available()
     assert not asked
+
+
+def test_trainers_read_the_entry_points_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(registry, "entry_points", lambda group: asked.append(group) or [])  # type: ignore[func-returns-value]
+    make_trainer()
+    assert asked == ["lightning.pytorch.callbacks_factory"]  # so it is worth it
+    lightning_internals.read_entry_points_once()
+    asked.clear()
+    make_trainer()
+    assert asked == []
 
 
 def test_lightning_hands_sigterm_to_the_handler(monkeypatch: pytest.MonkeyPatch) -> None:

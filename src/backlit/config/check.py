@@ -32,8 +32,8 @@ _GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "callbacks", "l
 _MAY_BE_EMPTY = ("scheduler", "callbacks", "logger")
 
 
-def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[dict[str, Any], list[str]]:
-    """Return a config as plain data, and what is wrong with its values together, a line a problem.
+def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[DictConfig, dict[str, Any], list[str]]:
+    """Return a config without Hydra's part, as plain data, and all that is wrong with its values together.
 
     Args:
         cfg: What ``conf/train.yaml`` composes to.
@@ -73,7 +73,7 @@ def check_config(cfg: DictConfig, run_dir: Path, *, is_recorded: bool) -> tuple[
     together = list(_check_values(plain)) if not any(line.startswith("trainer.") for line in problems) else []
     if problems:
         raise ConfigError(_without_copies(cfg, [*problems, *together]))
-    return plain, together
+    return cfg, plain, together
 
 
 def _without_copies(cfg: DictConfig, problems: list[str]) -> list[str]:

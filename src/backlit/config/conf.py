@@ -17,8 +17,8 @@ _IN_PACKAGE = Path(__file__).parents[1] / "conf"
 CONFIG_DIR = _IN_PACKAGE if _IN_PACKAGE.is_dir() else Path(__file__).parents[3] / "conf"
 
 
-def job_name(number: int, overrides: str) -> str:
-    """Return the name of a job's directory: its number and the overrides that are particular to it.
+def job_name(number: int | str, overrides: str) -> str:
+    """Return the name of a job's directory: its number, maybe with zeros, and the overrides particular to it.
 
     It has no character that means something to Hydra, so that it can be typed as a value: ``run=...``.
     """

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hydra.core.utils import JobReturn
-from omegaconf import open_dict
 
 from backlit.errors import ConfigError
 from backlit.runs.files import write_json
@@ -111,7 +110,5 @@ def prepare_attempt(job: Job) -> None:
             log.warning("%s: %s; it starts from the beginning", job.name, error)
     if checkpoint is not None:
         job.checkpoint = checkpoint.path
-        with open_dict(job.config):
-            job.config.ckpt_path = str(checkpoint.path)
     elif (job.directory / "run.json").exists():
         clear_run(job.directory)

@@ -12,11 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from backlit.config.machine import cpu_cores, cpu_threads
 from backlit.runs.git import git_state
+from backlit.sweeps.compose import job_config
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import task_config
 from backlit.sweeps.sweep import Check, Sweep
+from backlit.training.lightning_internals import read_entry_points_once
 
 # Modules that a run imports while it runs; a forked job inherits them.
 PRELOADED = (
@@ -36,6 +38,7 @@ def import_for_jobs() -> None:
     """Import and find out, once for all jobs, what each of them needs."""
     for name in PRELOADED:
         importlib.import_module(name)
+    read_entry_points_once()
     # The garbage collectors of the jobs and at exit need not scan imported objects; memory stays shared.
     gc.freeze()
     git_state()  # it caches its result, which the forked jobs inherit
@@ -50,7 +53,7 @@ def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> list[list[s
     limits = engine.prepare(jobs)
     found: list[list[str]] = [[] for _ in jobs]
     if sweep.check is not None:
-        found = find_problems(jobs, sweep.check, is_elsewhere=engine.is_elsewhere)
+        found = find_problems(sweep, jobs, sweep.check, is_elsewhere=engine.is_elsewhere)
     return [own + more for own, more in zip(found, limits, strict=True)]
 
 
@@ -78,7 +81,7 @@ def config_to_check(config: DictConfig, *, is_elsewhere: bool) -> DictConfig:
     return task
 
 
-def find_problems(jobs: Sequence[Job], check: Check, *, is_elsewhere: bool) -> list[list[str]]:
+def find_problems(sweep: Sweep, jobs: Sequence[Job], check: Check, *, is_elsewhere: bool) -> list[list[str]]:
     """Return what is wrong with the config of each job, a line a problem.
 
     The checks run in separate processes: this one must not compute anything, so that it can be forked.
@@ -87,14 +90,14 @@ def find_problems(jobs: Sequence[Job], check: Check, *, is_elsewhere: bool) -> l
     parts = [jobs[first : first + share] for first in range(0, len(jobs), share)]
     with ExitStack() as children:
         found = [
-            children.enter_context(run_in_child(functools.partial(_check_part, check, is_elsewhere, part)))
+            children.enter_context(run_in_child(functools.partial(_check_part, sweep, check, is_elsewhere, part)))
             for part in parts
         ]
         return [lines for part in found for lines in part()]
 
 
-def _check_part(check: Check, is_elsewhere: bool, jobs: Sequence[Job]) -> list[list[str]]:
-    return [check(config_to_check(job.config, is_elsewhere=is_elsewhere)) for job in jobs]
+def _check_part(sweep: Sweep, check: Check, is_elsewhere: bool, jobs: Sequence[Job]) -> list[list[str]]:
+    return [check(config_to_check(job_config(sweep, job), is_elsewhere=is_elsewhere)) for job in jobs]
 
 
 def describe_problems(jobs: Sequence[Job], job_problems: Sequence[list[str]]) -> list[str]:

@@ -66,7 +66,7 @@ def choose_engine(
         raise ConfigError(problems)
     if name == "slurm":
         return SlurmEngine(sweep, n_jobs or -1, gpus_per_job, cpus_per_job, options, waits=waits)
-    return ProcessEngine(sweep.hydra_context, sweep.task_function, n_jobs or 1, gpus_per_job)
+    return ProcessEngine(sweep, n_jobs or 1, gpus_per_job)
 
 
 def _foreign_keys(name: str, own: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:

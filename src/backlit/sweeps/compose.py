@@ -1,16 +1,16 @@
 """The jobs' configs, composed from a sweep's overrides."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.types import RunMode
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.errors import ConfigError
 from backlit.runs.sweep_record import read_sweep
-from backlit.sweeps.job import Job
-from backlit.sweeps.job_results import task_config
+from backlit.sweeps.job import Job, job_facts
 from backlit.sweeps.sweep import Sweep
 from backlit.text import shell_path, shorten_numbers
 
@@ -50,30 +50,44 @@ def compose_jobs(sweep: Sweep, job_overrides: Sequence[list[str]], first_number:
     recorded = read_sweep(sweep.directory)["jobs"]
     recorded_by_identity = {job_identity(job["overrides"]): job for job in recorded}
     next_number = max([first_number, *(job["number"] + 1 for job in recorded)])
+    n_new = sum(job_identity(overrides) not in recorded_by_identity for overrides in job_overrides)
+    digits = number_of_digits(next_number + n_new)
     jobs: list[Job] = []
-    by_config: dict[str, Job] = {}
+    by_config: dict[bytes, Job] = {}
+    by_directory: dict[Path, Job] = {}
+    facts: dict[str, DictConfig] = {}  # of jobs on the same hardware, as most are, there is one
     problems: list[str] = []
     for overrides in job_overrides:
         earlier = recorded_by_identity.get(job_identity(overrides))
         if earlier is None:
-            job = compose_job(sweep, overrides, next_number)
+            job, config = _compose(sweep, overrides, next_number, None, digits)
         else:
-            job = compose_job(sweep, overrides, earlier["number"], earlier["directory"])
-        config_text = OmegaConf.to_yaml(task_config(job.config))
-        if (same := by_config.get(config_text)) is not None and "${hydra:" not in config_text:
+            job, config = _compose(sweep, overrides, earlier["number"], earlier["directory"], digits)
+        content: Any = OmegaConf.to_container(config, resolve=False)
+        del content["hydra"]
+        text = repr(content)
+        digest = hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+        if (same := by_config.get(digest)) is not None and "${hydra:" not in text:
             jobs.append(same)
             continue
-        by_config[config_text] = job
+        job.config = facts.setdefault(repr(job.config), job.config)
+        by_config[digest] = job
         if earlier is None:
             next_number += 1
-            problems += _directory_problems(job, jobs)
+            problems += _directory_problems(job, str(config.hydra.sweep.subdir), by_directory.get(job.directory))
+        by_directory.setdefault(job.directory, job)
         jobs.append(job)
     if problems:
         raise ConfigError(problems)
     return jobs
 
 
-def compose_job(sweep: Sweep, overrides: list[str], number: int, directory: str | None = None) -> Job:
+def number_of_digits(n_jobs: int) -> int:
+    """Return how many digits the highest number of `n_jobs` jobs has: directories sort like their numbers."""
+    return len(str(max(0, n_jobs - 1)))
+
+
+def compose_job(sweep: Sweep, overrides: list[str], number: int, directory: str | None = None, digits: int = 1) -> Job:
     """Return a job.
 
     Args:
@@ -81,30 +95,53 @@ def compose_job(sweep: Sweep, overrides: list[str], number: int, directory: str 
         overrides: The overrides of the job.
         number: Its number.
         directory: The name of its directory in the sweep's; None for the one that its config says.
+        digits: How many digits the number has in that name.
     """
+    return _compose(sweep, overrides, number, directory, digits)[0]
+
+
+def _compose(
+    sweep: Sweep, overrides: list[str], number: int, directory: str | None, digits: int
+) -> tuple[Job, DictConfig]:
+    """Return a job, and the config that Hydra composes of its overrides."""
     own = job_only_overrides(overrides)
     typed: Any = OmegaConf.to_container(sweep.config.hydra.overrides.task, resolve=False)
-    composed = sweep.hydra_context.config_loader.load_sweep_config(sweep.config, overrides)
-    with open_dict(composed):
-        composed.hydra.job.id = composed.hydra.job.num = number
-        path = sweep.directory / (directory or str(composed.hydra.sweep.subdir))
-        # For itself and for the processes that it starts, a job is a run like any other.
-        composed.hydra.mode = RunMode.RUN
-        composed.hydra.run.dir = str(path)
-        composed.hydra.overrides.task = own
+    config = sweep.templates.compose(overrides)
+    with open_dict(config):
+        config.hydra.job.num = number
+        config.hydra.job.id = f"{number:0{digits}}"
+    path = sweep.directory / (directory or str(config.hydra.sweep.subdir))
     label = shorten_numbers(" ".join(override for override in own if override not in typed))
-    return Job(number, own, composed, path, label)
+    return Job(number, own, job_facts(config), path, label, list(overrides)), config
 
 
-def _directory_problems(job: Job, others: Sequence[Job]) -> list[str]:
-    """Return one line if the directory of a new job is not in the sweep's, or not its own; otherwise an empty list."""
-    name = str(job.config.hydra.sweep.subdir)
+def job_config(sweep: Sweep, job: Job) -> DictConfig:
+    """Return the config with which a job runs, with Hydra's part; composed anew, since many jobs' would fill memory."""
+    config = sweep.templates.compose(job.sweep_overrides)
+    with open_dict(config):
+        config.hydra.job.num, config.hydra.job.id = job.number, str(job.number)
+        # For itself and for the processes that it starts, a job is a run like any other.
+        config.hydra.mode = RunMode.RUN
+        config.hydra.run.dir = str(job.directory)
+        config.hydra.overrides.task = job.overrides
+        if job.checkpoint is not None:
+            config.ckpt_path = str(job.checkpoint)
+    return config
+
+
+def _directory_problems(job: Job, name: str, other: Job | None) -> list[str]:
+    """Return one line if the directory of a new job is not in the sweep's, or not its own; otherwise an empty list.
+
+    Args:
+        job: The job.
+        name: The name that its config gives to the directory.
+        other: An earlier job with this directory.
+    """
     shown = f"hydra.sweep.subdir of {job.name}"
     if Path(name).name != name or name.startswith("."):
         return [f"{shown} must be the name of a directory in the sweep's, got {name}"]
-    for other in others:
-        if other.directory == job.directory:
-            return [f"{shown} must be another than that of {other.name}, got {name} for both"]
+    if other is not None:
+        return [f"{shown} must be another than that of {other.name}, got {name} for both"]
     if job.directory.exists():
         return [f"{shown} must be a new directory, got {name}, which exists in {shell_path(job.directory.parent)}"]
     return []

@@ -11,13 +11,14 @@ from typing import Any
 
 import rich
 from hydra.core.utils import run_job
-from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from backlit.runs.files import describe_write_error, find_disk_error
 from backlit.streams import open_dropping_stream
+from backlit.sweeps.compose import job_config
 from backlit.sweeps.fork import when_parent_ends
 from backlit.sweeps.job import Job
+from backlit.sweeps.sweep import Sweep
 
 # Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
 JOB_GRACE_S = 15
@@ -29,8 +30,7 @@ def run_forked_job(
     arguments: list[str],
     environment: dict[str, str],
     threads: int,
-    hydra_context: HydraContext,
-    task_function: TaskFunction,
+    sweep: Sweep,
 ) -> tuple[bool, Any]:
     """Run a job in the process that was forked for it.
 
@@ -40,8 +40,7 @@ def run_forked_job(
         arguments: The job's command-line arguments.
         environment: The job's environment variables.
         threads: Number of computing threads.
-        hydra_context: Hydra's context for running a job.
-        task_function: The function that the job calls.
+        sweep: What it has in common with the other jobs.
 
     Returns:
         Whether the job completed, and its value or the error.
@@ -57,20 +56,20 @@ def run_forked_job(
         sys.modules["torch"].set_num_threads(threads)
     problems: list[str] = []
 
-    @functools.wraps(task_function)
+    @functools.wraps(sweep.task_function)
     def task(config: DictConfig) -> Any:
         _log_once()
         try:
-            return task_function(config)
+            return sweep.task_function(config)
         except Exception as error:
             problems.append(f"{type(error).__name__}: {error}")
             raise
 
     try:
         returned = run_job(
-            hydra_context=hydra_context,
+            hydra_context=sweep.hydra_context,
             task_function=task,
-            config=job.config,
+            config=job_config(sweep, job),
             job_dir_key="hydra.run.dir",
             job_subdir_key=None,
         )

@@ -1,10 +1,12 @@
 """One run of a sweep."""
 
+import contextlib
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from backlit.text import quote_value
 
@@ -22,6 +24,21 @@ _SWEEP_KEYS = (
 )
 
 
+# What an engine needs of a job's config: its hardware.
+_HARDWARE = ("accelerator", "devices", "num_nodes")
+
+
+def job_facts(config: DictConfig) -> DictConfig:
+    """Return what a launcher needs of a job's config: 10,000 whole ones would take gigabytes."""
+    hardware = {}
+    for key in _HARDWARE:
+        with contextlib.suppress(OmegaConfBaseException):  # the check of the job reports it
+            value = OmegaConf.select(config, f"trainer.{key}")
+            hardware[key] = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    job = {"name": config.hydra.job.name, "chdir": config.hydra.job.chdir}
+    return OmegaConf.create({"trainer": hardware, "hydra": {"job": job}})
+
+
 @dataclass
 class Job:
     """One run of a sweep.
@@ -29,9 +46,10 @@ class Job:
     Args:
         number: Its number in the sweep, from 0.
         overrides: The overrides of which its config is composed, in Hydra's syntax.
-        config: The composed config, with Hydra's part.
+        config: What the launcher needs of its config, see `job_facts`.
         directory: Its run directory.
         label: The overrides that differ from job to job.
+        sweep_overrides: The overrides with those that make a sweep, whose other keys it has, too.
         checkpoint: The checkpoint from which it resumes, if an earlier attempt has left one.
         gpus: Number of its GPUs.
         visible_gpus: The names of its GPUs while it runs.
@@ -42,6 +60,7 @@ class Job:
     config: DictConfig
     directory: Path
     label: str
+    sweep_overrides: list[str] = field(default_factory=list)
     checkpoint: Path | None = None
     gpus: int = 0
     visible_gpus: list[str] = field(default_factory=list)

@@ -11,13 +11,12 @@ import signal
 import subprocess
 from typing import Any
 
-from hydra.types import HydraContext, TaskFunction
-
 from backlit.distributed.environment import LAUNCHER_VARIABLES
 from backlit.sweeps.fork import CAN_FORK, fork
 from backlit.sweeps.forked_job import run_forked_job
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_command import job_command
+from backlit.sweeps.sweep import Sweep
 
 
 class JobProcess:
@@ -27,13 +26,10 @@ class JobProcess:
         job: The job.
         arguments: Its command-line arguments.
         threads: Number of computing threads of each of its processes.
-        hydra_context: Hydra's context for running a job.
-        task_function: The function that the job calls.
+        sweep: What it has in common with the other jobs.
     """
 
-    def __init__(
-        self, job: Job, arguments: list[str], threads: int, hydra_context: HydraContext, task_function: TaskFunction
-    ) -> None:
+    def __init__(self, job: Job, arguments: list[str], threads: int, sweep: Sweep) -> None:
         self.job = job
         self.is_over = False
         self._sent: tuple[bool, Any] | None = None
@@ -45,9 +41,7 @@ class JobProcess:
         job.directory.mkdir(parents=True, exist_ok=True)
         self._connection, sender = multiprocessing.Pipe(duplex=False)
         if CAN_FORK:
-            work = functools.partial(
-                run_forked_job, job, os.getpid(), arguments, environment, threads, hydra_context, task_function
-            )
+            work = functools.partial(run_forked_job, job, os.getpid(), arguments, environment, threads, sweep)
             self._process: Any = fork(work, self._connection, sender)
         else:
             sender.close()  # such a process sends nothing

@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from backlit.errors import JobError
 from backlit.runs.record import finish_record, rename_status
@@ -64,9 +64,7 @@ def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
     hydra = job.config.hydra
     return JobResult(
         value,
-        overrides=list(hydra.overrides.task),
-        cfg=task_config(job.config),
-        hydra_cfg=OmegaConf.create({"hydra": hydra}),
+        overrides=job.overrides,
         working_dir=os.getcwd() if hydra.job.chdir is False else str(job.directory),
         task_name=hydra.job.name,
         status=status,

@@ -16,6 +16,7 @@ from backlit.sweeps.job import Job
 from backlit.sweeps.job_source import Grid
 from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.sweep import Sweep
+from backlit.sweeps.templates import Learned
 from backlit.text import shell_path
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,12 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
         job_overrides = [*job_overrides, *uncompleted_jobs(sweep.directory, job_overrides)]
         log.info("%d jobs, checked first: %s", len(job_overrides), shell_path(sweep.directory))
     # On another core, while this process imports.
-    with run_in_child(functools.partial(compose_jobs, sweep, job_overrides, first_number)) as composed:
+    with run_in_child(functools.partial(_compose, sweep, job_overrides, first_number)) as composed:
         if sweep.check is not None:
             import_for_jobs()
-        composed_jobs: list[Job] = composed()
+        composed_jobs: list[Job]
+        composed_jobs, learned = composed()
+    sweep.templates.learn(learned)
     jobs = _without_repetitions(composed_jobs)
     if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
         raise ConfigError(problems)
@@ -58,6 +61,11 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
     results, waiting = split_completed(jobs, engine.has_job)
     run_jobs(sweep, engine, Grid(waiting), results)
     return [results[job.number] for job in composed_jobs[:requested]]
+
+
+def _compose(sweep: Sweep, job_overrides: Sequence[list[str]], first_number: int) -> tuple[list[Job], Learned]:
+    """Return the jobs, and what their parent need not find out again."""
+    return compose_jobs(sweep, job_overrides, first_number), sweep.templates.learned
 
 
 def _without_repetitions(jobs: list[Job]) -> list[Job]:

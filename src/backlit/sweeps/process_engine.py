@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-from hydra.types import HydraContext, TaskFunction
-
 from backlit.config.machine import cpu_threads
 from backlit.errors import ConfigError
 from backlit.sweeps.engine import RunningJob
@@ -11,14 +9,14 @@ from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.gpus import available_gpus, gpu_limit_problems, job_slots, requested_gpus
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_process import JobProcess
+from backlit.sweeps.sweep import Sweep
 
 
 class ProcessEngine:
     """Runs each job as a process on this machine; the jobs share its CPU threads and GPUs.
 
     Args:
-        hydra_context: Hydra's context for running a job.
-        task_function: The function that a job calls with its config.
+        sweep: What the jobs have in common.
         n_jobs: How many jobs run at a time; -1 is as many as GPUs, or CPU threads, allow.
         gpus_per_job: Number of GPUs per job; None for as many as its ``trainer.devices`` requests.
     """
@@ -26,11 +24,8 @@ class ProcessEngine:
     is_elsewhere = False
     waits = True
 
-    def __init__(
-        self, hydra_context: HydraContext, task_function: TaskFunction, n_jobs: int, gpus_per_job: int | None
-    ) -> None:
-        self.hydra_context = hydra_context
-        self.task_function = task_function
+    def __init__(self, sweep: Sweep, n_jobs: int, gpus_per_job: int | None) -> None:
+        self.sweep = sweep
         self.n_jobs = n_jobs
         self.gpus_per_job = gpus_per_job
         self._gpus: list[str] = []
@@ -70,7 +65,7 @@ class ProcessEngine:
         """
         job.visible_gpus = self._free_gpus()[: job.gpus]
         threads = max(1, cpu_threads() // self._slots // job.processes)
-        process = JobProcess(job, arguments, threads, self.hydra_context, self.task_function)
+        process = JobProcess(job, arguments, threads, self.sweep)
         self._processes.append(process)
         return process
 

@@ -23,6 +23,7 @@ from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.search_space import SearchSpace, read_space
 from backlit.sweeps.study import JOURNAL, PRUNERS, SAMPLERS, Study, StudySettings, check_sampler, grid_values
 from backlit.sweeps.sweep import Sweep
+from backlit.sweeps.templates import Learned
 from backlit.sweeps.trial_source import MOST_FAILURES_IN_A_ROW, TrialSource
 from backlit.text import shell_path
 
@@ -77,7 +78,9 @@ def search(
     log.info("%d trials, the ends of what varies are checked first: %s", n_trials, shell_path(sweep.directory))
     with run_in_child(functools.partial(_compose_corners, sweep, space)) as composed:
         import_for_jobs()
-        corners: list[Job] = composed()
+        corners: list[Job]
+        corners, learned = composed()
+    sweep.templates.learn(learned)
     # The same end stands in several examples.
     if problems := list(dict.fromkeys(line for lines in check_jobs(sweep, engine, corners) for line in lines)):
         raise ConfigError([_add_int(line) for line in problems])
@@ -122,7 +125,8 @@ def _add_int(problem: str) -> str:
     return f"{problem}; for whole numbers: int(interval(...))" if is_about_int else problem
 
 
-def _compose_corners(sweep: Sweep, space: SearchSpace) -> list[Job]:
-    """Return jobs that together have both ends of every interval, every choice, and every repetition."""
+def _compose_corners(sweep: Sweep, space: SearchSpace) -> tuple[list[Job], Learned]:
+    """Return jobs that together have both ends of every interval, every choice, every repetition; what was learned."""
     all_overrides = [overrides for corner in space.corners() for overrides in space.trial_overrides(corner)]
-    return [compose_job(sweep, overrides, number) for number, overrides in enumerate(all_overrides)]
+    jobs = [compose_job(sweep, overrides, number) for number, overrides in enumerate(all_overrides)]
+    return jobs, sweep.templates.learned

@@ -1,5 +1,6 @@
 """What the jobs of a sweep have in common."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from backlit.sweeps.job import Job
+from backlit.sweeps.templates import Templates
 
 Check = Callable[[DictConfig], list[str]]
 
@@ -33,6 +35,11 @@ class Sweep:
     def directory(self) -> Path:
         """Return the directory in which each job has one of its own."""
         return Path(self.config.hydra.sweep.dir)
+
+    @functools.cached_property
+    def templates(self) -> Templates:
+        """Return what composes the jobs' configs."""
+        return Templates(self.config, self.hydra_context.config_loader)
 
     @property
     def check(self) -> Check | None:

@@ -15,7 +15,7 @@ from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.attempts import read_run, record_jobs
 from backlit.sweeps.check_jobs import config_to_check
-from backlit.sweeps.compose import compose_job
+from backlit.sweeps.compose import compose_job, job_config, number_of_digits
 from backlit.sweeps.fork import Child
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import record_end
@@ -165,12 +165,13 @@ class TrialSource:
         recorded = {job["number"]: job["directory"] for job in read_sweep(self.sweep.directory)["jobs"]}
         all_overrides = study.space.trial_overrides(parameters)
         first = number * len(all_overrides)
+        digits = number_of_digits(max(self.n_trials, number + 1) * len(all_overrides))
         jobs = [
-            compose_job(self.sweep, overrides, first + index, recorded.get(first + index))
+            compose_job(self.sweep, overrides, first + index, recorded.get(first + index), digits)
             for index, overrides in enumerate(all_overrides)
         ]
-        check, config = self.sweep.check, config_to_check(jobs[0].config, is_elsewhere=self.is_elsewhere)
-        return number, jobs, [] if check is None else check(config)
+        config = config_to_check(job_config(self.sweep, jobs[0]), is_elsewhere=self.is_elsewhere)
+        return number, jobs, [] if self.sweep.check is None else self.sweep.check(config)
 
     def _receive(self, number: int, jobs: list[Job], problems: list[str]) -> None:
         """Take over a trial that was prepared."""

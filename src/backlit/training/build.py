@@ -12,7 +12,7 @@ from lightning import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, WeightAveraging
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.seed import isolate_rng
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torchmetrics import Metric
 
 from backlit.config.build import Components, build_components, collect
@@ -93,9 +93,7 @@ def build_run(
     Raises:
         ConfigError: With all that is wrong, a line a problem.
     """
-    config, problems = check_config(cfg, run_dir, is_recorded=is_recorded)
-    cfg = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    cfg.output_dir = str(run_dir)
+    cfg, config, problems = check_config(cfg, run_dir, is_recorded=is_recorded)
     path = config["ckpt_path"]
     if checkpoint is None and path is not None and Path(path).is_file():
         checkpoint = collect(problems, "ckpt_path", lambda: Checkpoint.read(Path(path)))
