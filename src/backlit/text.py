@@ -1,5 +1,6 @@
 """Text for people: numbers, paths and tables as a console or a command line takes them."""
 
+import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -129,9 +130,9 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def terminal_width() -> int:
-    """Return the number of characters in a line of the terminal; 1000 for a file or a pipe, which has no width."""
+    """Return the number of characters in a line: the terminal's, or ``COLUMNS``; 1000 for a file or a pipe without."""
     console = get_console()
-    return console.width if console.is_terminal else 1000
+    return console.width if console.is_terminal or os.environ.get("COLUMNS") else 1000
 
 
 def flatten(nested: Mapping[str, Any], separator: str, prefix: str = "") -> dict[str, Any]:

@@ -50,3 +50,13 @@ def test_the_latest_run_is_none_that_was_only_tried(tmp_path: Path) -> None:
         write_json(directory / "run.json", {})
     os.utime(tmp_path / "points" / "runs" / "now" / "run.json", (0, 0))
     assert [path.parts[-3] for path in latest_directories("run.json", tmp_path)] == ["points"]
+
+
+def test_a_run_that_a_search_has_stopped_is_not_the_latest(tmp_path: Path) -> None:
+    for stamp, status in enumerate(("completed", "pruned")):
+        directory = tmp_path / status
+        (directory / "checkpoints").mkdir(parents=True)
+        (directory / "checkpoints" / "last.ckpt").touch()
+        write_json(directory / "run.json", {"status": status})
+        os.utime(directory / "run.json", (stamp, stamp))
+    assert find_latest_run(tmp_path).name == "completed"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from backlit.config.machine import cpu_threads
 from backlit.plots.sweep import draw_sweep
 from backlit.sweeps.summary import summarize_sweep
 from tests.helpers.sweeps import read_table, write_run, write_sweep
@@ -90,3 +91,14 @@ def test_a_summary_that_cannot_be_written_is_printed(tmp_path: Path, capsys: pyt
     assert "best val/loss" in said.out
     assert f"error: the summary cannot be written into {sweep}: " in said.err
     assert json.loads((sweep / "sweep.json").read_text())["jobs"]
+
+
+def test_a_job_that_had_fewer_threads_is_repeated_with_as_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for threads, limit in ((cpu_threads(), ""), (cpu_threads() + 1, f"OMP_NUM_THREADS={cpu_threads() + 1} ")):
+        sweep = write_sweep(tmp_path / f"sweep{threads}", {"lr=1": [0.5], "lr=2": [0.7]})
+        record = json.loads((sweep / "0" / "run.json").read_text())
+        (sweep / "0" / "run.json").write_text(json.dumps({**record, "threads": threads}))
+        summarize_sweep(sweep)
+        assert f"  repeat    {limit}backlit-train lr=1\n" in capsys.readouterr().out

@@ -64,3 +64,11 @@ def test_the_slope_is_over_the_logarithm_of_the_rate() -> None:
     losses = [2 - 0.001 * n / 90 - 1 / (1 + (1e-3 / rate) ** 2) for n, rate in enumerate(rates)]
     assert steepest(rates, losses) == pytest.approx(1e-3, rel=0.15)
     assert steepest(rates[:11], losses[:11]) is None
+
+
+def test_a_loss_that_falls_after_it_has_diverged_is_no_suggestion() -> None:
+    rates = [10 ** (-8 + n / 10) for n in range(91)]
+    falls = [2 - 1 / (1 + (1e-3 / rate) ** 2) for rate in rates]
+    losses = [loss if n < 70 else 1000 - 90 * (n - 80) for n, loss in enumerate(falls)]  # from 1900 to 100
+    assert steepest(rates, losses) == pytest.approx(1e-3, rel=0.15)
+    assert steepest(rates, [float(n) for n in range(91)]) is None

@@ -113,6 +113,7 @@ def _is_resumable(run: Run, given: list[str]) -> bool:
     is_done = run.status == "completed" and run.attempt is run.record
     return (
         not run.is_running
+        and run.status != "pruned"
         and isinstance(run.attempt.get("arguments"), list)
         and (not is_done or _asks_for_more(run, given))
     )

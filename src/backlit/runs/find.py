@@ -4,6 +4,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from backlit.runs.read_record import read_record
+
 
 def directories_with(file: str, top: Path) -> Iterator[Path]:
     """Yield the directories in or below `top` that have a file, ``run.json`` say, in the order of their names."""
@@ -29,15 +31,22 @@ def latest_directories(file: str, outputs: Path) -> list[Path]:
 
 
 def find_latest_run(outputs: Path) -> Path:
-    """Return the latest run with a checkpoint.
+    """Return the latest run with a checkpoint that no search has stopped.
 
     Raises:
         FileNotFoundError: If there is none.
     """
     for directory in latest_directories("run.json", outputs):
-        if any(directory.glob("checkpoints/*.ckpt")):
+        if any(directory.glob("checkpoints/*.ckpt")) and not _is_pruned(directory):
             return directory
     raise FileNotFoundError(f"there is no run with a checkpoint in {outputs.resolve()}")
+
+
+def _is_pruned(directory: Path) -> bool:
+    try:
+        return bool(read_record(directory / "run.json")["status"] == "pruned")
+    except ValueError:
+        return False  # whoever reads the run says that
 
 
 def find_run(run: str | Path, checkpoint: str | None = None, outputs: str = "outputs") -> tuple[Path, Path]:

@@ -75,7 +75,8 @@ def search(
     settings = StudySettings(str(sweep.config.task_name), direction, sampler, pruner, seed or 0)
     if sampler == "grid":
         n_trials = min(n_trials, math.prod(map(len, grid_values(space).values())))
-    log.info("%d trials, the ends of what varies are checked first: %s", n_trials, shell_path(sweep.directory))
+    count = f"{n_trials} trial{'s' * (n_trials != 1)}"
+    log.info("%s, the ends of what varies are checked first: %s", count, shell_path(sweep.directory))
     with run_in_child(functools.partial(_compose_corners, sweep, space)) as composed:
         import_for_jobs()
         corners: list[Job]

@@ -1,6 +1,6 @@
 """A comparison of any runs: for each task a ranked table, and the curves of its runs."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,9 +71,10 @@ def _by_task(entries: Sequence[Entry]) -> list[_Task]:
         hidden = {"tags", *(argument.partition("=")[0] for argument in common)}
         shown = {key: value for key, value in _with_classes(others).items() if value != "None" and key not in hidden}
         common |= dict.fromkeys(f"{key}={value}" for key, value in shown.items())
+        varying = _without_own_defaults(_varying_settings(group), set[str]().union(*typed))
         numbered = [
             replace(entry, name=f"{number} {entry.name}", settings=_with_classes(settings))
-            for number, (entry, settings) in enumerate(zip(group, _varying_settings(group), strict=True), start=1)
+            for number, (entry, settings) in enumerate(zip(group, varying, strict=True), start=1)
         ]
         count = f"{len(group)} run{'s' * (len(group) != 1)}"
         tasks.append(_Task(f"{name}: {count}" if name else count, list(common), numbered))
@@ -102,6 +103,22 @@ def _varying_settings(entries: Sequence[Entry]) -> list[dict[str, str]]:
     return differing_settings(
         [{key: every[key] for key in settings if key in every} for every, settings in zip(followed, raw, strict=True)]
     )
+
+
+def _without_own_defaults(settings: Sequence[dict[str, str]], typed: Collection[str]) -> list[dict[str, str]]:
+    """Return settings without those that only say that some runs have a part which others lack: the part says it.
+
+    Args:
+        settings: The settings in which runs differ.
+        typed: What was typed for one of the runs.
+    """
+    chosen = {override.partition("=")[0].lstrip("+") for override in typed}
+    own = set()
+    for key in {key for each in settings for key in each}:
+        values = {each.get(key) for each in settings}
+        if len(values - {None}) == 1 and not key.endswith("_target_") and key not in chosen:
+            own.add(key)
+    return [{key: value for key, value in each.items() if key not in own} for each in settings]
 
 
 def _write(output: Path, entries: Sequence[Entry], tasks: Sequence[_Task]) -> None:

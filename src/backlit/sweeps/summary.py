@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich import get_console
 
+from backlit.config.machine import cpu_threads
 from backlit.runs.commands import evaluate_command, repeat_command, resume_command, search_command
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.edge import find_edges, tried_in_grid
@@ -113,7 +114,10 @@ def _commands(sweep_dir: Path, entries: Sequence[Entry]) -> list[str]:
         by = f"   # by {metric}" if len(metrics) > 1 else ""
         lines.append(f"  the best  {evaluate_command(best.directory)}{by}")
         if best.run:
-            lines.append(f"  repeat    {repeat_command(best.run)}")
+            # Another number of threads gives other last digits, and in the end other weights.
+            threads = best.run.record.get("threads")
+            limit = f"OMP_NUM_THREADS={threads} " if isinstance(threads, int) and threads != cpu_threads() else ""
+            lines.append(f"  repeat    {limit}{repeat_command(best.run)}")
     record: dict[str, Any] = {"jobs": []}
     with contextlib.suppress(ValueError):  # that it cannot be read is said already
         record = read_sweep(sweep_dir)
@@ -125,7 +129,8 @@ def _commands(sweep_dir: Path, entries: Sequence[Entry]) -> list[str]:
         first = next((entry.directory for entry in entries if entry.run), sweep_dir)
         resume = resume_command(sweep_dir, record.get("arguments", []), is_sweep=True, parts_of=first)
         lines.append(f"  resume    {resume}   # {open_jobs} not completed")
-    lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
+    if any((entry.directory / "tensorboard").exists() for entry in entries):
+        lines.append(f"  curves    tensorboard --logdir {shell_path(sweep_dir)}")
     return [printable(line) for line in lines]
 
 

@@ -33,7 +33,8 @@ def complete(parts: RunParts, record: RunRecord, results: Results) -> None:
     weights = [f"{stage}: {path or unnamed}" for stage, path in results.stage_checkpoints.items()]
     log.info("  weights   %s", ", ".join(weights))
     log.info("  run       %s", run_dir)
-    log.info("  curves    tensorboard --logdir %s", run_dir)
+    if (parts.run_dir / "tensorboard").exists():
+        log.info("  curves    tensorboard --logdir %s", run_dir)
     if (parts.run_dir / "weights.pth").exists():
         log.info("  evaluate  %s", evaluate_command(parts.run_dir))
 

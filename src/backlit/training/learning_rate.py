@@ -33,7 +33,7 @@ def suggest_learning_rate(parts: RunParts) -> None:
     rates, losses = [rate for rate, _ in finite], [loss for _, loss in finite]
     rate = steepest(rates, losses)
     if rate is None:
-        log.warning("lr_find: the losses are too few, or not finite, for a suggestion")
+        log.warning("lr_find: the losses are too few, not finite, or never fall: no suggestion")
         return
     figure = draw_learning_rates(rates, losses, rate)
     path = parts.run_dir / "plots" / "lr_find.png"
@@ -51,11 +51,14 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
         losses: As many, all finite.
 
     Lightning's own suggestion takes the slope over the rate itself, steepest at the smallest ones: there, noise
-    is divided by a billionth. The first ten losses are means of few.
+    is divided by a billionth. The first ten losses are means of few; those beyond the lowest are of a network that
+    diverges, and may fall again from far above.
 
     Source: Smith, Cyclical Learning Rates for Training Neural Networks, 2015, section 3.3.
     """
     points = [(math.log(rate), loss) for rate, loss in zip(rates, losses, strict=True)][10:]
+    lowest = min(range(len(points)), key=lambda index: points[index][1], default=0)
+    points = points[: lowest + 1]
     if len(points) < 2:
         return None
     x, y = torch.tensor(points, dtype=torch.float64).unbind(1)
