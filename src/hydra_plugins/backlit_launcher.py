@@ -20,6 +20,7 @@ class LauncherConfig:
     n_jobs: int | None = None
     gpus_per_job: int | None = None
     cpus_per_job: int | None = None
+    ray_address: Any = None
     partition: str | None = None
     time: Any = None
     gres: str | None = None

@@ -25,7 +25,6 @@ EXPECTED = {
     "seeed=1": "seeed: no such key or group, did you mean seed?",
     "optimizer.lr": "optimizer.lr needs a value: optimizer.lr=...\n",
     "trainer.max_epochs=abc": "trainer.max_epochs must be int or null, got 'abc'",
-    "-m hydra/launcher=ray": "hydra/launcher=ray: no such option; pip install 'backlit[ray]'; there are: ",
     "experiment=points hydra.run.dir=/proc/none": "hydra.run.dir must be a directory that can be",
     "--config-name=nope": "--config-name=nope: no such config in ",
     "optimizer=null": "optimizer=null: optimizer must be one of its options: adam, adamw, rmsprop, sgd\n",

@@ -56,6 +56,7 @@ def test_options_numbers_and_texts_are_plain(override: str) -> None:
         "hydra.launcher.partition='a b'",
         "hydra.launcher.account=../x",
         "hydra.launcher.options=[--exclusive]",
+        "hydra.launcher.ray_address=far.away:6379",
         "hydra.sweeper.sampler=cmaes",
         "my/group=../x",
     ],

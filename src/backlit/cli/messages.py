@@ -13,12 +13,10 @@ from backlit.config.hints import nearest
 from backlit.errors import ConfigError
 from backlit.text import printable, shell_word
 
-# Options of Hydra's groups that come with an extra.
-_EXTRAS = {"ray": "ray"}
 _SEARCH = "this is for a search: add sweep=optuna; for a grid of values: -m key=1,2,3"
 # Launchers that cannot keep what a sweep promises: each job by itself, resumed, with a record that repeats it.
 OTHER_LAUNCHER = (
-    "backlit has its own: type hydra.launcher.n_jobs=2 for this machine, hydra/launcher=slurm for a cluster"
+    "backlit has its own: type hydra.launcher.n_jobs=2 for this machine, hydra/launcher=ray or slurm for a cluster"
 )
 # Options that backlit had once, or that others call so, and what does their work.
 _REPLACED = {
@@ -134,8 +132,6 @@ def _explain_missing_option(file: str, options: Sequence[str]) -> str:
     if wanted in _REPLACED:
         return f"{wanted}: {_REPLACED[wanted]}"
     known = sorted(options) or option_names(group)  # of a list of options Hydra names none
-    is_extra = option in _EXTRAS and "hydra/" in group
-    install = f"; pip install 'backlit[{_EXTRAS[option]}]'" if is_extra else ""
     name = re.sub(r"\.ya?ml$", "", option)
     close = name if name in known else nearest(name, known)
     # "experiment=mnist" begins the name of one option.
@@ -144,7 +140,7 @@ def _explain_missing_option(file: str, options: Sequence[str]) -> str:
     hint = f", did you mean {close}?" if close else ""
     if len(known) > MOST_LISTED:
         known = [*known[:MOST_LISTED], "..."]
-    return f"{wanted}: no such option{hint}{install}; there are: {', '.join(known) or 'none'}"
+    return f"{wanted}: no such option{hint}; there are: {', '.join(known) or 'none'}"
 
 
 def _explain_option_of_another_type() -> str:

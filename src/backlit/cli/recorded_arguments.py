@@ -23,7 +23,9 @@ _HYDRA_SETTINGS = re.compile(
     r"|launcher\.(n_jobs|gpus_per_job|cpus_per_job|wait))"
 )
 # Those that it may have if their value is a plain name.
-_HYDRA_NAMES = re.compile(r"hydra\.launcher\.(engine|partition|time|gres|account|qos)=[\w.,:-]+")
+_HYDRA_NAMES = re.compile(
+    r"hydra\.launcher\.((engine|partition|time|gres|account|qos)=[\w.,:-]+|ray_address=(auto|null))"
+)
 _HYDRA_PLUGINS = (
     *(f"hydra/launcher={name}" for name in ("backlit", "slurm", "ray")),
     *(f"hydra/sweeper={name}" for name in ("basic", "grid", "search")),

@@ -19,6 +19,7 @@ FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--package", "-p", "--experimental-rerun"),
 )
 MULTIRUN = ("-m", "--multirun")
+_OF_CLUSTER = ("hydra.launcher.options=", "hydra.launcher.ray_address=")
 # Overrides that a resumed run gets anew.
 _PLANNED = ("hydra.run.dir=", "hydra.sweep.dir=", "ckpt_path=")
 
@@ -73,8 +74,8 @@ def resume_command(
         for override in split_flags(map(str, arguments))[1]
         if outside_override(override, directory) and not override.startswith(_PLANNED)
     ]
-    # Nor is what a cluster is asked for.
-    places += [override for override in arguments if is_sweep and override.startswith("hydra.launcher.options=")]
+    # Nor is where a cluster is, and what it is asked for.
+    places += [override for override in arguments if is_sweep and override.startswith(_OF_CLUSTER)]
     words += [path_override("resume", directory), *more, *places, *_trusted(packages)]
     return _python_path(packages) + shell_command(*words)
 

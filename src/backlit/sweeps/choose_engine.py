@@ -6,13 +6,15 @@ from typing import Any
 from backlit.errors import ConfigError
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.process_engine import ProcessEngine
+from backlit.sweeps.ray_engine import RayEngine, address_problem
 from backlit.sweeps.slurm import SlurmOptions
 from backlit.sweeps.slurm_engine import SlurmEngine
 from backlit.sweeps.sweep import Sweep
 
-ENGINES = ("processes", "slurm")
+ENGINES = ("processes", "ray", "slurm")
 # The keys that only some engines have, and what they are if nobody sets them.
 _OWN_KEYS: dict[str, dict[str, Any]] = {
+    "ray": {"ray_address": None},
     "slurm": {"partition": None, "time": None, "gres": None, "account": None, "qos": None, "options": [], "wait": True},
 }
 
@@ -52,7 +54,10 @@ def choose_engine(
     }
     problems += _foreign_keys(name, own)
     if name == "processes" and cpus_per_job is not None:
-        problems.append("hydra.launcher.cpus_per_job is for engine=slurm; here the jobs share all cores")
+        problems.append("hydra.launcher.cpus_per_job is for engine=ray or slurm; here the jobs share all cores")
+    address = own["ray"]["ray_address"]
+    if name == "ray" and (problem := address_problem(address)):
+        problems.append(problem)
     slurm = dict(own["slurm"])
     waits = slurm.pop("wait")
     options = SlurmOptions(**slurm)
@@ -66,6 +71,8 @@ def choose_engine(
         raise ConfigError(problems)
     if name == "slurm":
         return SlurmEngine(sweep, n_jobs or -1, gpus_per_job, cpus_per_job, options, waits=waits)
+    if name == "ray":
+        return RayEngine(sweep, n_jobs or -1, gpus_per_job, cpus_per_job, address)
     return ProcessEngine(sweep, n_jobs or 1, gpus_per_job)
 
 

@@ -72,4 +72,4 @@ class Engine(Protocol):
         """
 
     def close(self) -> None:
-        """Release what the engine holds, after its last job has ended."""
+        """Release what the engine holds: after its last job has ended, or none has started. May be called again."""

@@ -19,6 +19,8 @@ from backlit.training.signals import hold_signals
 CAN_FORK = sys.platform == "linux"
 # Time between two checks of whether a parent, or a child, still runs.
 POLL_S = 0.1
+# Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
+JOB_GRACE_S = 15
 
 
 def fork(work: Callable[[], tuple[bool, Any]], receiver: Connection, sender: Connection) -> Any:
@@ -67,6 +69,13 @@ def when_parent_ends(parent: int, end: Callable[[], object]) -> None:
         end()
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def end_session() -> None:
+    """End all processes of this session: SIGTERM, so that a run saves its state, and later SIGKILL."""
+    os.killpg(0, signal.SIGTERM)
+    time.sleep(JOB_GRACE_S)
+    os.killpg(0, signal.SIGKILL)
 
 
 class Child:

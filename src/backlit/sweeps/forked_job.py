@@ -5,7 +5,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,9 @@ from omegaconf import DictConfig
 from backlit.runs.files import describe_write_error, find_disk_error
 from backlit.streams import open_dropping_stream
 from backlit.sweeps.compose import job_config
-from backlit.sweeps.fork import when_parent_ends
+from backlit.sweeps.fork import end_session, when_parent_ends
 from backlit.sweeps.job import Job
 from backlit.sweeps.sweep import Sweep
-
-# Time for a job to end after SIGTERM or Ctrl-C, before SIGKILL.
-JOB_GRACE_S = 15
 
 
 def run_forked_job(
@@ -95,17 +91,10 @@ def _leave_parent(log_file: Path, parent: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()  # from here on the parent's signals come, see `JobProcess.send_signal`
-    when_parent_ends(parent, _end_session)
+    when_parent_ends(parent, end_session)
     nothing = os.open(os.devnull, os.O_RDONLY)
     output = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
     sys.stdout, sys.stderr = open_dropping_stream(1), open_dropping_stream(2)
     rich.reconfigure()  # no longer a terminal
-
-
-def _end_session() -> None:
-    """End all processes of this session, as the parent would have."""
-    os.killpg(0, signal.SIGTERM)
-    time.sleep(JOB_GRACE_S)
-    os.killpg(0, signal.SIGKILL)

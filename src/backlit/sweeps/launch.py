@@ -1,5 +1,6 @@
 """A grid from its lists of overrides to its results: all jobs are composed and checked, then they run."""
 
+import contextlib
 import functools
 import logging
 from collections.abc import Sequence
@@ -55,11 +56,12 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
         composed_jobs, learned = composed()
     sweep.templates.learn(learned)
     jobs = _without_repetitions(composed_jobs)
-    if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
-        raise ConfigError(problems)
-    record_jobs(jobs, sweep.directory)
-    results, waiting = split_completed(jobs, engine.has_job)
-    run_jobs(sweep, engine, Grid(waiting), results)
+    with contextlib.closing(engine):
+        if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
+            raise ConfigError(problems)
+        record_jobs(jobs, sweep.directory)
+        results, waiting = split_completed(jobs, engine.has_job)
+        run_jobs(sweep, engine, Grid(waiting), results)
     return [results[job.number] for job in composed_jobs[:requested]]
 
 

@@ -12,7 +12,7 @@ from backlit.errors import JobsLeftError
 from backlit.runs.run import Run
 from backlit.sweeps.attempts import prepare_attempt, read_run
 from backlit.sweeps.engine import Engine, RunningJob
-from backlit.sweeps.forked_job import JOB_GRACE_S
+from backlit.sweeps.fork import JOB_GRACE_S
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import completed_result, failed_result, record_end, record_pruned
 from backlit.sweeps.job_source import JobSource

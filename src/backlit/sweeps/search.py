@@ -82,21 +82,22 @@ def search(
         corners: list[Job]
         corners, learned = composed()
     sweep.templates.learn(learned)
-    # The same end stands in several examples.
-    if problems := list(dict.fromkeys(line for lines in check_jobs(sweep, engine, corners) for line in lines)):
-        raise ConfigError([_add_int(line) for line in problems])
-    # A process that was killed while it wrote has left it; Optuna would wait half a minute.
-    (sweep.directory / f"{JOURNAL}.lock").unlink(missing_ok=True)
-    source = TrialSource(
-        sweep,
-        Study(sweep.directory, settings, space),
-        gpus=max(job.gpus for job in corners),
-        n_trials=n_trials,
-        timeout=timeout,
-        is_elsewhere=engine.is_elsewhere,
-    )
-    with contextlib.closing(source):
-        run_jobs(sweep, engine, source, {})
+    with contextlib.closing(engine):
+        # The same end stands in several examples.
+        if problems := list(dict.fromkeys(line for lines in check_jobs(sweep, engine, corners) for line in lines)):
+            raise ConfigError([_add_int(line) for line in problems])
+        # A process that was killed while it wrote has left it; Optuna would wait half a minute.
+        (sweep.directory / f"{JOURNAL}.lock").unlink(missing_ok=True)
+        source = TrialSource(
+            sweep,
+            Study(sweep.directory, settings, space),
+            gpus=max(job.gpus for job in corners),
+            n_trials=n_trials,
+            timeout=timeout,
+            is_elsewhere=engine.is_elsewhere,
+        )
+        with contextlib.closing(source):
+            run_jobs(sweep, engine, source, {})
     if source.is_hopeless:
         log.error("the search has ended early: %d trials in a row have failed", MOST_FAILURES_IN_A_ROW)
         raise JobError("trials fail")
