@@ -75,7 +75,9 @@ def _marked_processes() -> list[Path]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if f"STARTED_BY_TEST={Path.cwd()}".encode() in (process / "environ").read_bytes():
+            is_marked = f"STARTED_BY_TEST={Path.cwd()}".encode() in (process / "environ").read_bytes()
+            # The server that forks the commands, and these, have the environment of the first test.
+            if is_marked and b"multiprocessing" not in (process / "cmdline").read_bytes():
                 found.append(process)
     return found
 
