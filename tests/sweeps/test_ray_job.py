@@ -20,6 +20,7 @@ def save(*_):
     open(f"saved_{os.getpid()}", "w")
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGINT, save)
 child = os.fork()
 open(f"ready_{os.getpid()}", "w")
 time.sleep(60)
@@ -32,10 +33,15 @@ def start(actor: int) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*WITHIN, str(actor), sys.executable, "run.py"], start_new_session=True)
 
 
-def test_a_signal_reaches_the_processes_of_a_job_and_its_code_comes_back() -> None:
-    process = start(os.getpid())
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_processes_of_a_job_and_its_code_comes_back(number: signal.Signals) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (number,))  # as Ray does
+    try:
+        process = start(os.getpid())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     wait_until(lambda: len(list(Path().glob("ready_*"))) == 2)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     assert process.wait(30) == 143
     wait_until(lambda: len(list(Path().glob("saved_*"))) == 2)
 

@@ -106,9 +106,8 @@ class RayEngine:
     ) -> None:
         self.sweep, self.n_jobs = sweep, n_jobs
         self.gpus_per_job, self.cpus_per_job = gpus_per_job, cpus_per_job
-        self.address = address or os.environ.get("RAY_ADDRESS") or None
-        if self.address == "local":
-            self.address = None
+        address = address or os.environ.get("RAY_ADDRESS")
+        self.address = None if address in ("", "local") else address
         self._driver: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
         self._machines: list[tuple[float, float]] = []
@@ -156,13 +155,12 @@ class RayEngine:
             environment.pop("RAY_ADDRESS", None)
         self._connection, other = multiprocessing.Pipe()
         command = [sys.executable, "-P", "-m", "backlit.sweeps.ray_driver", str(other.fileno())]
-        nothing = subprocess.DEVNULL
         self._driver = subprocess.Popen(
             [*command, self.address or "", str(cpu_threads())],
             env=environment,
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             pass_fds=[other.fileno()],
             start_new_session=True,  # a terminal's Ctrl-C is for the launcher
         )
@@ -265,8 +263,7 @@ class RayEngine:
         self._is_gone = True
         for running in self._jobs.values():
             running.is_over = True
-        typed = sys.argv[1:]
-        again = resume_command(self.sweep.directory, typed, is_sweep=True)
+        again = resume_command(self.sweep.directory, sys.argv[1:], is_sweep=True)
         log.error("Ray is gone: %s; to go on: %s", printable(reason), again)
         raise JobError("Ray is gone")
 

@@ -15,6 +15,7 @@ def main() -> None:
     """Run the command; exit with its code."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: None)  # SIG_IGN would be inherited
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # Ray blocks Ctrl-C in what it starts
     when_parent_ends(int(sys.argv[1]), end_session)
     code = subprocess.Popen(sys.argv[2:]).wait()
     sys.exit(code if code >= 0 else 128 - code)
