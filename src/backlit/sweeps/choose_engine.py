@@ -54,7 +54,7 @@ def choose_engine(
     }
     problems += _foreign_keys(name, own)
     if name == "processes" and cpus_per_job is not None:
-        problems.append("hydra.launcher.cpus_per_job is for engine=ray or slurm; here the jobs share all cores")
+        problems.append("hydra.launcher.cpus_per_job is for engine=slurm or ray; here the jobs share all cores")
     address = own["ray"]["ray_address"]
     if name == "ray" and (problem := address_problem(address)):
         problems.append(problem)
