@@ -24,6 +24,8 @@ SWEEP = Sweep(OmegaConf.create({"hydra": {"sweep": {"dir": "sweep"}}}), None, No
 class PlayedDriver:
     """Takes the place of the driver's process."""
 
+    pid = 2**30  # of no process
+
     def __init__(self, engine: RayEngine, *machines: tuple[float, float]) -> None:
         engine._connection, self.connection = multiprocessing.Pipe()
         engine._driver = self  # type: ignore[assignment]

@@ -1,12 +1,13 @@
 """Which engine a sweep's jobs run on."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from backlit.errors import ConfigError
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.process_engine import ProcessEngine
-from backlit.sweeps.ray_engine import RayEngine, address_problem
+from backlit.sweeps.ray_engine import RayEngine
 from backlit.sweeps.slurm import SlurmOptions
 from backlit.sweeps.slurm_engine import SlurmEngine
 from backlit.sweeps.sweep import Sweep
@@ -56,8 +57,8 @@ def choose_engine(
     if name == "processes" and cpus_per_job is not None:
         problems.append("hydra.launcher.cpus_per_job is for engine=slurm or ray; here the jobs share all cores")
     address = own["ray"]["ray_address"]
-    if name == "ray" and (problem := address_problem(address)):
-        problems.append(problem)
+    if name == "ray" and not (address in (None, "auto") or re.fullmatch(r"\S+:\d+", str(address))):
+        problems.append(f"hydra.launcher.ray_address must be HOST:PORT, auto or null, got {address}")
     slurm = dict(own["slurm"])
     waits = slurm.pop("wait")
     options = SlurmOptions(**slurm)

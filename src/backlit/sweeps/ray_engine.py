@@ -1,10 +1,10 @@
 """The engine ``ray``: each job is an actor of Ray, on this machine or on a cluster that sees the same directories."""
 
+import contextlib
 import importlib.util
 import logging
 import multiprocessing
 import os
-import re
 import secrets
 import signal
 import socket
@@ -35,13 +35,6 @@ _MOST_LOSSES = 3
 _LOCK_S = 120
 # Seconds to start a Ray, to join one, and to learn that nobody listens.
 _START_S, _JOIN_S, _CONNECT_S = 120, 30, 5
-
-
-def address_problem(address: object) -> str | None:
-    """Return a line if `address` cannot be that of a cluster."""
-    if address is None or address == "auto" or (isinstance(address, str) and re.fullmatch(r"\S+:\d+", address)):
-        return None
-    return f"hydra.launcher.ray_address must be HOST:PORT, auto or null, got {address}"
 
 
 class RayJob:
@@ -296,5 +289,7 @@ class RayEngine:
         except subprocess.TimeoutExpired:
             driver.kill()
             driver.wait()
+        with contextlib.suppress(ProcessLookupError):  # of a driver that was killed, Ray's agents would stay
+            os.killpg(driver.pid, signal.SIGKILL)
         self._connection = None
         self._jobs.clear()
