@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from backlit.runs.files import write_json
 from backlit.sweeps.entries import Entry
 from backlit.sweeps.job import Job
+from backlit.sweeps.sweep import Sweep
 from tests.helpers.processes import Started, wait_until
 from tests.helpers.runs import only_sweep
 
@@ -23,6 +24,11 @@ def make_job(directory: Path = Path("job"), overrides: tuple[str, ...] = (), **t
     return Job(
         0, list(overrides), OmegaConf.create({"trainer": trainer, "hydra": hydra}), directory, " ".join(overrides)
     )
+
+
+def make_sweep() -> Sweep:
+    """Return a sweep whose jobs are not composed."""
+    return Sweep(OmegaConf.create(), None, lambda config: None)  # type: ignore[arg-type]
 
 
 def make_entry(run: Any, **settings: str) -> Entry:

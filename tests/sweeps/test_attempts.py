@@ -11,7 +11,7 @@ from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.attempts import prepare_attempt, record_jobs, split_completed, uncompleted_jobs
 from backlit.sweeps.job import Job
 from tests.helpers.runs import change_record
-from tests.helpers.sweeps import make_job, write_run, write_sweep
+from tests.helpers.sweeps import make_job, make_sweep, write_run, write_sweep
 
 
 def numbered(number: int, directory: Path) -> Job:
@@ -55,7 +55,7 @@ def test_completed_jobs_return_their_metric_and_the_others_wait(
     (sweep / "1" / "run.json").write_text("{")
     jobs = [numbered(number, sweep / str(number)) for number in range(4)]
     with caplog.at_level(logging.INFO):
-        results, waiting = split_completed(jobs, lambda job: False)
+        results, waiting = split_completed(make_sweep(), jobs, lambda job: False)
     assert {number: result.return_value for number, result in results.items()} == {0: 0.2}
     assert [job.number for job in waiting] == [1, 2, 3]
     assert "1 of 4 jobs are completed already and are kept" in caplog.text
@@ -65,7 +65,7 @@ def test_completed_jobs_return_their_metric_and_the_others_wait(
 def test_a_job_that_is_running_stops_the_sweep(tmp_path: Path) -> None:
     write_run(tmp_path, ["lr=0"], [0.1], status="running", pid=os.getpid(), host=platform.node())
     with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError) as caught:
-        split_completed([numbered(0, tmp_path)], lambda job: False)
+        split_completed(make_sweep(), [numbered(0, tmp_path)], lambda job: False)
     where = f"process {os.getpid()} on {platform.node()}"
     assert str(caught.value) == f"job 0 lr=0 is running ({where}): wait for it, or end it"
 

@@ -5,14 +5,14 @@ import pytest
 
 from backlit.errors import JobError
 from backlit.sweeps.job_results import completed_result, failed_result, record_end, task_config
-from tests.helpers.sweeps import make_job, write_run
+from tests.helpers.sweeps import make_job, make_sweep, write_run
 
 
 def test_a_failed_job_raises_its_problem_and_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     job = make_job(overrides=("lr=1",))
-    assert completed_result(job, 0.5).return_value == 0.5
+    assert completed_result(make_sweep(), job, 0.5).return_value == 0.5
     with pytest.raises(JobError, match=r"^job 0 lr=1: out of memory$"):
-        _ = failed_result(job, "out of memory").return_value
+        _ = failed_result(make_sweep(), job, "out of memory").return_value
     assert capsys.readouterr().err == ""
 
 

@@ -87,6 +87,13 @@ def content(config: DictConfig) -> Any:
         config.hydra.job.num, config.hydra.job.id = 3, "03"
         config.hydra.runtime.cwd = "."  # each test has its own, a sweep one
     HydraConfig.instance().set_config(config)
+    try:
+        return _read(config)
+    finally:
+        HydraConfig.instance().cfg = None  # what trains later in this process would take it for its own
+
+
+def _read(config: DictConfig) -> Any:
     values = {}
     for key in ("seed", "task_name", "data.seed", "hydra.sweep.subdir", "hydra.job.override_dirname"):
         try:

@@ -14,6 +14,7 @@ from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.compose import job_identity, typed_packages
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_results import completed_result
+from backlit.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +67,13 @@ def record_slurm_ids(ids: Mapping[int, int], sweep_dir: Path) -> None:
     write_json(sweep_dir / "sweep.json", content | {"jobs": jobs})
 
 
-def split_completed(jobs: list[Job], is_followed: Callable[[Job], bool]) -> tuple[dict[int, JobReturn], list[Job]]:
+def split_completed(
+    sweep: Sweep, jobs: list[Job], is_followed: Callable[[Job], bool]
+) -> tuple[dict[int, JobReturn], list[Job]]:
     """Return the results of the jobs that are completed, by number, and the other jobs.
 
     Args:
+        sweep: What the jobs have in common.
         jobs: The jobs.
         is_followed: Whether the engine follows a job that runs already.
 
@@ -83,7 +87,7 @@ def split_completed(jobs: list[Job], is_followed: Callable[[Job], bool]) -> tupl
         if earlier and earlier.status == "running" and not is_followed(job):
             raise ConfigError([f"{job.name} is running ({earlier.runner}): wait for it, or end it"])
         if earlier and earlier.status == "completed":
-            results[job.number] = completed_result(job, earlier.optimized)
+            results[job.number] = completed_result(sweep, job, earlier.optimized)
         else:
             waiting.append(job)
     if results:

@@ -1,15 +1,19 @@
 """The results that a sweep returns to Hydra, and the record of a job that could not record its own end."""
 
+import functools
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.errors import JobError
 from backlit.runs.record import finish_record, rename_status
+from backlit.sweeps.compose import job_config
 from backlit.sweeps.job import Job
+from backlit.sweeps.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
@@ -17,14 +21,35 @@ log = logging.getLogger(__name__)
 class JobResult(JobReturn):
     """Hydra's result of a job, which prints nothing on stderr when the job has failed: the summary reports that.
 
+    Its configs are composed when they are read: those of thousands of jobs would fill the memory.
+
     Args:
         value: What the job returned, or the error with which it failed.
+        compose: Returns the job's config.
         facts: Hydra's other fields of a result.
     """
 
-    def __init__(self, value: Any, **facts: Any) -> None:
+    def __init__(self, value: Any, compose: Callable[[], DictConfig], **facts: Any) -> None:
         super().__init__(**facts)
-        self._value = value
+        self._value, self._compose = value, compose
+
+    @property
+    def cfg(self) -> DictConfig:
+        """Return the job's config without Hydra's part."""
+        return task_config(self._compose())
+
+    @cfg.setter
+    def cfg(self, value: Any) -> None:
+        """Ignore the default of Hydra's dataclass."""
+
+    @property
+    def hydra_cfg(self) -> DictConfig:
+        """Return Hydra's part of the job's config."""
+        return OmegaConf.create({"hydra": self._compose().hydra})
+
+    @hydra_cfg.setter
+    def hydra_cfg(self, value: Any) -> None:
+        """Ignore the default of Hydra's dataclass."""
 
     @property
     def return_value(self) -> Any:
@@ -50,20 +75,21 @@ def task_config(config: DictConfig) -> DictConfig:
     return without_hydra
 
 
-def completed_result(job: Job, value: Any) -> JobReturn:
+def completed_result(sweep: Sweep, job: Job, value: Any) -> JobReturn:
     """Return the result of a completed job; a sweeper optimizes `value`."""
-    return _result(job, JobStatus.COMPLETED, value)
+    return _result(sweep, job, JobStatus.COMPLETED, value)
 
 
-def failed_result(job: Job, problem: str) -> JobReturn:
+def failed_result(sweep: Sweep, job: Job, problem: str) -> JobReturn:
     """Return the result of a failed job, which raises `JobError` when its value is read."""
-    return _result(job, JobStatus.FAILED, JobError(f"{job.name}: {problem}"))
+    return _result(sweep, job, JobStatus.FAILED, JobError(f"{job.name}: {problem}"))
 
 
-def _result(job: Job, status: JobStatus, value: Any) -> JobReturn:
+def _result(sweep: Sweep, job: Job, status: JobStatus, value: Any) -> JobReturn:
     hydra = job.config.hydra
     return JobResult(
         value,
+        functools.partial(job_config, sweep, job),
         overrides=job.overrides,
         working_dir=os.getcwd() if hydra.job.chdir is False else str(job.directory),
         task_name=hydra.job.name,

@@ -60,7 +60,7 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
         if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
             raise ConfigError(problems)
         record_jobs(jobs, sweep.directory)
-        results, waiting = split_completed(jobs, engine.has_job)
+        results, waiting = split_completed(sweep, jobs, engine.has_job)
         run_jobs(sweep, engine, Grid(waiting), results)
     return [results[job.number] for job in composed_jobs[:requested]]
 

@@ -93,7 +93,7 @@ class _JobRunner:
                         prepare_attempt(job)
                     self.running.append(self.engine.start(job, self.sweep.arguments(job)))
             except OSError as error:
-                self._ended(job, None, str(error), failed_result(job, str(error)))
+                self._ended(job, None, str(error), failed_result(self.sweep, job, str(error)))
             else:
                 self.screen.started(job)
 
@@ -105,15 +105,17 @@ class _JobRunner:
         reason, _ = self.pruned.pop(job.number, ("", 0.0))
         if reason and not completed:
             record_pruned(job, reason)
-            self._ended(job, read_run(job.directory), None, failed_result(job, reason))
+            self._ended(job, read_run(job.directory), None, failed_result(self.sweep, job, reason))
             return
         run = read_run(job.directory)
         if completed:
-            self._ended(job, run, None, completed_result(job, run.optimized if value is None and run else value))
+            self._ended(
+                job, run, None, completed_result(self.sweep, job, run.optimized if value is None and run else value)
+            )
             return
         problem = str(value if run is None else run.record.get("error") or value)
         record_end(job, "failed", problem)
-        self._ended(job, read_run(job.directory), problem, failed_result(job, problem))
+        self._ended(job, read_run(job.directory), problem, failed_result(self.sweep, job, problem))
 
     def _ended(self, job: Job, run: Run | None, problem: str | None, result: JobReturn) -> None:
         self.results[job.number] = result
