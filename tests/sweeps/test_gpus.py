@@ -57,9 +57,9 @@ def test_as_many_jobs_run_side_by_side_as_cores_or_gpus_allow(monkeypatch: pytes
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
     assert cpu_threads() == 8
     jobs = [make_job(accelerator="cpu", devices=2) for _ in range(9)]
-    assert job_slots(jobs, -1, []) == 4
-    assert job_slots(jobs, 3, []) == 3
-    assert job_slots(jobs[:2], -1, []) == 2
+    assert job_slots(jobs, -1, [], most=9) == 4
+    assert job_slots(jobs, 3, [], most=9) == 3
+    assert job_slots(jobs[:2], -1, [], most=2) == 2
     for job in jobs:
         job.gpus = 2
-    assert job_slots(jobs, -1, ["0", "1", "2", "3", "4"]) == 2
+    assert job_slots(jobs, -1, ["0", "1", "2", "3", "4"], most=9) == 2

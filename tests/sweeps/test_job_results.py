@@ -2,9 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from backlit.errors import JobError
-from backlit.sweeps.job_results import completed_result, failed_result, record_end, task_config
+from backlit.sweeps.job_results import completed_result, failed_result, record_end, record_failed_start, task_config
 from tests.helpers.sweeps import make_job, make_sweep, write_run
 
 
@@ -31,4 +32,19 @@ def test_the_end_of_a_job_is_recorded_only_if_the_job_has_not_done_so(tmp_path: 
     assert [(end["status"], end["error"]) for end in ends] == [
         ("interrupted", "SIGTERM"),
         ("failed", "ValueError: no"),
+    ]
+
+
+def test_a_job_that_could_not_start_is_failed_unless_another_process_runs_it(tmp_path: Path) -> None:
+    new, begun = make_job(tmp_path / "new"), make_job(write_run(tmp_path / "begun", [], [0.1], status="interrupted"))
+    foreign = make_job(write_run(tmp_path / "foreign", [], [0.1], status="running"))
+    new.directory.mkdir()
+    with FileLock(foreign.directory / ".lock"):
+        for job in (new, begun, foreign):
+            record_failed_start(job, "no space")
+    ends = [json.loads((job.directory / "run.json").read_text()) for job in (new, begun, foreign)]
+    assert [(end["status"], end.get("error")) for end in ends] == [
+        ("failed", "no space"),
+        ("failed", "no space"),
+        ("running", None),
     ]

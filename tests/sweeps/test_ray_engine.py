@@ -102,7 +102,7 @@ def test_a_job_that_no_machine_can_take_is_rejected() -> None:
     jobs += [make_job(accelerator="cpu", devices=6), make_job()]
     engine = make_engine()
     PlayedDriver(engine, (4, 0), (2, 2))
-    assert engine.prepare(jobs) == [
+    assert engine.prepare(jobs, n_jobs=2) == [
         [],
         ["a job must have at most 2 GPUs (those of the largest machine), got 3"],
         [],
@@ -111,7 +111,7 @@ def test_a_job_that_no_machine_can_take_is_rejected() -> None:
     ]
     engine = make_engine(cpus_per_job=4, gpus_per_job=1)
     PlayedDriver(engine, (4, 0), (2, 2))
-    assert engine.prepare([make_job()]) == [["no machine has both 4 CPUs and 1 GPUs"]]
+    assert engine.prepare([make_job()], n_jobs=2) == [["no machine has both 4 CPUs and 1 GPUs"]]
 
 
 @pytest.mark.usefixtures("ray_here")
@@ -119,7 +119,7 @@ def test_a_job_that_no_machine_can_take_is_rejected() -> None:
 def test_ray_has_as_many_jobs_as_its_machines_have_room_for(n_jobs: int | None, room: int) -> None:
     engine = make_engine(n_jobs=n_jobs, cpus_per_job=2)
     driver = PlayedDriver(engine, (4, 0))
-    engine.prepare([make_job()])
+    engine.prepare([make_job()], n_jobs=2)
     driver.connection.send(("machines", [(4, 0), (7, 0)]))  # another one has come
     started = 0
     while engine.has_room(None):

@@ -45,7 +45,7 @@ class Cluster:
         self.full = full
         self.left: list[str] = []
 
-    def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
+    def prepare(self, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
         return [[] for _ in jobs]
 
     def has_room(self, job: Job | None) -> bool:

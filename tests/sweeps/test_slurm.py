@@ -102,7 +102,7 @@ def test_a_job_gets_cores_gpus_and_threads(
 ) -> None:
     engine = make_engine(partition="p", options=["--mem=8G"], **settings)
     job = make_job(Path("sweep/it's 5%"), **trainer)
-    assert engine.prepare([job]) == [[]]
+    assert engine.prepare([job], n_jobs=2) == [[]]
     assert "--test-only" in Path("sbatch.arguments").read_text()
     running = engine.start(job, ["optimizer.lr=1"])
     asked = Path("sbatch.arguments").read_text().splitlines()
@@ -124,7 +124,7 @@ def test_what_slurm_rejects_is_a_problem_of_the_job(slurm: Slurm) -> None:
     slurm(sbatch=f'case "$*" in *task=9*) {answer};; esac')
     jobs = [make_job(accelerator="cpu", devices=devices) for devices in (1, 9, 9)]
     rejected = "Slurm rejects the job: sbatch: too many; allocation failure: no"
-    assert make_engine().prepare(jobs) == [[], [rejected], [rejected]]
+    assert make_engine().prepare(jobs, n_jobs=2) == [[], [rejected], [rejected]]
     slurm(sbatch="echo sbatch: error: full >&2; exit 1")
     with pytest.raises(OSError, match=r"^sbatch: full$"):
         make_engine().start(jobs[0], [])
@@ -134,10 +134,10 @@ def test_without_slurm_or_its_cluster_nothing_starts(slurm: Slurm, monkeypatch: 
     slurm(squeue="echo 'squeue: error: Unable to contact slurm controller' >&2; exit 1")
     needs = "hydra.launcher.engine=slurm needs a cluster: squeue: Unable to contact slurm controller"
     with pytest.raises(ConfigError, match=f"^{needs}$"):
-        make_engine().prepare([make_job()])
+        make_engine().prepare([make_job()], n_jobs=2)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match="engine=slurm needs squeue, which is not installed here; on this machine: "):
-        make_engine().prepare([make_job()])
+        make_engine().prepare([make_job()], n_jobs=2)
 
 
 def test_the_queue_is_read_as_it_is(slurm: Slurm) -> None:
@@ -160,7 +160,7 @@ def test_a_job_is_followed_in_the_queue_and_a_query_that_fails_is_not_its_end(
     listed = f"{job.log_file.resolve()}|"
     slurm(squeue=f"echo '40|PENDING|PartitionConfig|{listed}'; echo '39|COMPLETING|None|{other.log_file.resolve()}|'")
     engine = make_engine()
-    engine.prepare([job])
+    engine.prepare([job], n_jobs=2)
     assert (engine.has_job(job), engine.has_job(other)) == (True, False)
     running = engine.start(job, [])
     assert not Path("sbatch.stdin").read_text().count("start_job")  # it was not submitted again

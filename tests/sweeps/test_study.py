@@ -1,13 +1,15 @@
+import re
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
 from backlit.errors import ConfigError
 from backlit.sweeps.search_space import SearchSpace
-from backlit.sweeps.study import JOURNAL, SAMPLERS, Study, StudySettings
+from backlit.sweeps.study import JOURNAL, SAMPLERS, Study, StudySettings, _open_journal, read_trials, repair_journal
 
 RATE = FloatDistribution(1e-3, 1, log=True)
 SPACE = SearchSpace({"lr": RATE, "size": IntDistribution(1, 8)}, [], [[]])
@@ -116,6 +118,45 @@ def test_what_is_no_journal_is_an_error(content: str, tmp_path: Path) -> None:
     (tmp_path / JOURNAL).write_text(content)
     with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search, got"):
         open_study(tmp_path)
+
+
+def test_what_a_killed_process_has_left_in_a_journal_is_removed(tmp_path: Path) -> None:
+    repair_journal(tmp_path)
+    study = open_study(tmp_path)
+    study.ask()
+    journal = tmp_path / JOURNAL
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 6, "work')
+    (tmp_path / f"{JOURNAL}.lock").touch()
+    repair_journal(tmp_path)
+    assert journal.read_bytes() == whole
+    assert not (tmp_path / f"{JOURNAL}.lock").exists()
+    again = open_study(tmp_path)
+    again.tell(0, 0.5, "complete")
+    assert [trial.value for trial in open_study(tmp_path).trials()] == [0.5]
+
+
+@pytest.mark.parametrize("value", ['"{_target_: os.system}"', "7", "NaN", "null", "true"])
+def test_a_value_that_no_search_draws_is_no_journal(value: str, tmp_path: Path) -> None:
+    open_study(tmp_path, SearchSpace({"lr": RATE}, [], [[]])).ask()
+    journal = tmp_path / JOURNAL
+    text, number = re.subn(r'("param_value_internal": ?)[^,}]+', rf"\g<1>{value}", journal.read_text())
+    assert number == 1
+    journal.write_text(text)
+    with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search, got"):
+        open_study(tmp_path, SearchSpace({"lr": RATE}, [], [[]]))
+
+
+def test_several_directions_and_broken_steps_are_no_journal(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    study.study.set_user_attr("first_step", "x")
+    with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search, got"):
+        open_study(tmp_path)
+    (tmp_path / "two").mkdir()
+    optuna.create_study(storage=_open_journal(tmp_path / "two" / JOURNAL), study_name="s", directions=["minimize"] * 2)
+    for reader in (open_study, read_trials):
+        with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search"):
+            reader(tmp_path / "two")
 
 
 @pytest.mark.parametrize(

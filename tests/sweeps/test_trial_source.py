@@ -14,7 +14,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 
 from backlit.config.conf import CONFIG_DIR
-from backlit.runs.record import rename_status
+from backlit.errors import ConfigError
+from backlit.runs.files import write_json
 from backlit.runs.run import Run
 from backlit.runs.sweep_record import read_sweep
 from backlit.sweeps.job import Job
@@ -69,6 +70,12 @@ def finish(search: TrialSource, job: Job, losses: list[float], **record: Any) ->
     search.ended(job, Run.read(job.directory))
 
 
+def set_status(job: Job, status: str, error: str | None = None) -> None:
+    run = Run.read(job.directory)
+    assert run is not None
+    write_json(job.directory / "run.json", run.record | {"status": status, "error": error})
+
+
 def states(search: TrialSource) -> list[TrialState]:
     return [trial.state for trial in search.study.trials()]
 
@@ -121,7 +128,7 @@ def test_a_job_that_does_worse_than_others_is_pruned(make_search: MakeSearch) ->
     write_run(bad.directory, ["optimizer.lr=1"], [0.6, 0.7], **planned)
     assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: best val/loss 0.6000"}
     assert search.find_losers([good, bad]) == {bad.number: "pruned at epoch 1: best val/loss 0.6000"}
-    rename_status(bad.directory, "pruned", "pruned at epoch 1: best val/loss 0.6000")
+    set_status(bad, "pruned", "pruned at epoch 1: best val/loss 0.6000")
     search.ended(bad, Run.read(bad.directory))
     assert states(search) == [TrialState.RUNNING, TrialState.PRUNED]
 
@@ -161,7 +168,7 @@ def test_a_job_that_completes_before_it_is_stopped_counts(make_search: MakeSearc
     write_run(good.directory, ["optimizer.lr=1"], [0.5], planned_steps=40, status="running")
     write_run(bad.directory, ["optimizer.lr=1"], [0.9], planned_steps=40, status="running")
     assert list(search.find_losers([good, bad])) == [bad.number]
-    rename_status(bad.directory, "completed", "")
+    set_status(bad, "completed")
     search.ended(bad, Run.read(bad.directory))
     assert states(search) == [TrialState.RUNNING, TrialState.COMPLETE]
 
@@ -212,6 +219,66 @@ def test_an_interrupted_search_goes_on_with_its_open_trials(make_search: MakeSea
     assert new.number == 3
     assert [trial.value for trial in again.study.trials()] == [0.5, None, 0.25, None]
     assert len({trial.params["optimizer.lr"] for trial in again.study.trials()}) == 4
+
+
+def test_a_trial_that_was_half_asked_for_is_failed_and_another_one_takes_its_place(
+    make_search: MakeSearch,
+) -> None:
+    search = make_search()
+    finish(search, next_job(search), [0.5])
+    search.study.study.ask()  # a kill before its first key was drawn
+    again = make_search()
+    assert again.remaining() == 2
+    assert [next_job(again).number, next_job(again).number] == [2, 3]
+    assert again.next_job() is None
+    assert states(again) == [TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING, TrialState.RUNNING]
+
+
+def test_other_seeds_are_rejected_when_a_search_resumes(make_search: MakeSearch) -> None:
+    make_search(seeds=2)
+    with pytest.raises(ConfigError, match="a search that resumes must repeat trials with its seeds"):
+        make_search(seeds=3)
+
+
+def test_a_trial_whose_first_job_is_pruned_is_pruned_whatever_its_other_seeds_reach(make_search: MakeSearch) -> None:
+    search = make_search(seeds=2, n_trials=1)
+    first, second = next_job(search), next_job(search)
+    write_run(first.directory, ["optimizer.lr=1"], [0.9], status="pruned", error="pruned at epoch 1")
+    search.ended(first, Run.read(first.directory))
+    finish(search, second, [0.1])
+    assert states(search) == [TrialState.PRUNED]
+
+
+def test_after_a_failed_seed_no_other_starts(make_search: MakeSearch) -> None:
+    search = make_search(seeds=3, n_trials=1)
+    first, second = next_job(search), next_job(search)
+    search.ended(second, None)
+    finish(search, first, [0.1])
+    assert (search.next_job(), search.remaining()) == (None, 0)
+    assert states(search) == [TrialState.FAIL]
+
+
+def test_a_seed_that_an_earlier_attempt_has_begun_is_closed_with_its_trial(make_search: MakeSearch) -> None:
+    search = make_search(seeds=2, n_trials=1)
+    first, second = next_job(search), next_job(search)
+    for job in (first, second):
+        write_run(job.directory, ["optimizer.lr=1"], [0.9], status="interrupted")
+    again = make_search(seeds=2, n_trials=1)
+    first = next_job(again)
+    set_status(first, "pruned", "pruned at epoch 1")
+    again.ended(first, Run.read(first.directory))
+    run = Run.read(second.directory)
+    assert run is not None
+    assert (run.status, run.record["error"]) == ("pruned", "pruned at epoch 1")
+
+
+def test_a_value_that_is_not_finite_is_a_failure(make_search: MakeSearch) -> None:
+    search = make_search()
+    job = next_job(search)
+    write_run(job.directory, ["optimizer.lr=1"], [0.5])
+    write_json(job.directory / "metrics.json", {"metrics": {"val/loss_best": None, "val/loss": 1.0}})
+    search.ended(job, Run.read(job.directory))
+    assert states(search) == [TrialState.FAIL]
 
 
 def test_after_the_timeout_no_new_trial_starts(make_search: MakeSearch) -> None:

@@ -190,8 +190,12 @@ def finish_record(directory: Path, status: str, error: str, overrides: list[str]
     return True
 
 
-def rename_status(directory: Path, status: str, error: str) -> None:
-    """Write another status for the end of a run, as somebody else knows it better; nothing happens without a record."""
+def rename_interrupted(directory: Path, status: str, error: str) -> None:
+    """Write why a run was interrupted, and with which status, as somebody else knows it better.
+
+    Nothing happens if the run has recorded something else.
+    """
     path = directory / "run.json"
-    if content := _read_record(path):
+    content = _read_record(path)
+    if content.get("status") == "interrupted":
         write_json(path, content | {"status": status, "error": error})

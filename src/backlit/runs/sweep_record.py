@@ -23,6 +23,9 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any]:
     jobs = content["jobs"]
     if not (_is_texts(content.get("arguments", [])) and isinstance(jobs, list) and all(map(_is_job, jobs))):
         raise ValueError(f"{path} must be what a sweep writes: arguments; jobs with number, directory and overrides")
+    for key in ("number", "directory"):
+        if len({job[key] for job in jobs}) < len(jobs):
+            raise ValueError(f"{path} must be what a sweep writes: jobs with a {key} of their own")
     return content
 
 

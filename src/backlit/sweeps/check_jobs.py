@@ -44,13 +44,19 @@ def import_for_jobs() -> None:
     git_state()  # it caches its result, which the forked jobs inherit
 
 
-def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job]) -> list[list[str]]:
+def check_jobs(sweep: Sweep, engine: Engine, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
     """Prepare the engine for the jobs; return what is wrong with each of them, a line a problem.
+
+    Args:
+        sweep: What the jobs have in common.
+        engine: Starts the jobs.
+        jobs: The jobs of a grid, or examples of those of a search.
+        n_jobs: How many jobs there are in all.
 
     Raises:
         ConfigError: If the engine cannot work here at all.
     """
-    limits = engine.prepare(jobs)
+    limits = engine.prepare(jobs, n_jobs)
     found: list[list[str]] = [[] for _ in jobs]
     if sweep.check is not None:
         found = find_problems(sweep, jobs, sweep.check, is_elsewhere=engine.is_elsewhere)

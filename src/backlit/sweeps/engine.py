@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep run: what an engine does, and how one is chosen."""
+"""Where the jobs of a sweep run: what an engine does."""
 
 import signal
 from collections.abc import Sequence
@@ -38,10 +38,14 @@ class Engine(Protocol):
     is_elsewhere: bool
     waits: bool
 
-    def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
+    def prepare(self, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
         """Set the number of each job's GPUs; return for each job what this engine cannot give it, a line a problem.
 
-        Called once, before the first job starts, with the jobs of a grid or with examples of those of a search.
+        Called once, before the first job starts.
+
+        Args:
+            jobs: The jobs of a grid, or examples of those of a search.
+            n_jobs: How many jobs there are in all.
 
         Raises:
             ConfigError: If the engine cannot work here at all.

@@ -46,9 +46,16 @@ def gpu_limit_problems(job: Job, gpus: list[str], gpus_per_job: int | None) -> l
     return [f"trainer.devices must be <= {limit} (the GPUs that a job can have), got {job.gpus}"]
 
 
-def job_slots(jobs: Sequence[Job], n_jobs: int, gpus: list[str]) -> int:
-    """Return how many jobs run at a time: `n_jobs`, or, if that is -1, as many as GPUs or CPU cores allow."""
+def job_slots(jobs: Sequence[Job], n_jobs: int, gpus: list[str], *, most: int) -> int:
+    """Return how many jobs run at a time: `n_jobs`, or, if that is -1, as many as GPUs or CPU cores allow.
+
+    Args:
+        jobs: The jobs, or some like them.
+        n_jobs: How many are wanted; -1 for as many as fit.
+        gpus: The available GPUs.
+        most: How many jobs there are in all.
+    """
     if n_jobs == -1 and jobs:
         gpus_per_job = max(job.gpus for job in jobs)
         n_jobs = len(gpus) // gpus_per_job if gpus_per_job else cpu_threads() // max(job.processes for job in jobs)
-    return max(1, min(n_jobs, len(jobs)))
+    return max(1, min(n_jobs, most))

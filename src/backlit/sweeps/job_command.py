@@ -36,7 +36,7 @@ def command_end(job: Job) -> tuple[bool, str | None]:
     if rejection := _last_error(job.log_file):
         return False, rejection
     if run is not None and run.record["status"] != "running":
-        return False, str(run.record["error"])
+        return False, str(run.record.get("error"))
     return False, "its process has ended without a record: killed, or its machine is gone"
 
 

@@ -10,7 +10,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from backlit.errors import JobError
-from backlit.runs.record import finish_record, rename_status
+from backlit.runs.files import is_locked
+from backlit.runs.record import finish_record, rename_interrupted
 from backlit.sweeps.compose import job_config
 from backlit.sweeps.job import Job
 from backlit.sweeps.sweep import Sweep
@@ -112,7 +113,19 @@ def record_end(job: Job, status: str, error: str) -> None:
 def record_pruned(job: Job, reason: str) -> None:
     """Write that a job was stopped since others did better: it has recorded no more than a signal."""
     record_end(job, "interrupted", reason)
+    _rename_interrupted(job, "pruned", reason)
+
+
+def record_failed_start(job: Job, problem: str) -> None:
+    """Write that a job could not be started; nothing happens if another process runs it."""
+    if is_locked(job.directory):
+        return
+    record_end(job, "failed", problem)
+    _rename_interrupted(job, "failed", problem)
+
+
+def _rename_interrupted(job: Job, status: str, reason: str) -> None:
     try:
-        rename_status(job.directory, "pruned", reason)
+        rename_interrupted(job.directory, status, reason)
     except OSError as problem:
         log.warning("%s: its end cannot be recorded: %s", job.name, problem)

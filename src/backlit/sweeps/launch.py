@@ -57,7 +57,7 @@ def launch(sweep: Sweep, engine: Engine, job_overrides: Sequence[list[str]], fir
     sweep.templates.learn(learned)
     jobs = _without_repetitions(composed_jobs)
     with contextlib.closing(engine):
-        if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs)):
+        if problems := describe_problems(jobs, check_jobs(sweep, engine, jobs, n_jobs=len(jobs))):
             raise ConfigError(problems)
         record_jobs(jobs, sweep.directory)
         results, waiting = split_completed(sweep, jobs, engine.has_job)

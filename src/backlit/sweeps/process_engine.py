@@ -32,7 +32,7 @@ class ProcessEngine:
         self._slots = 1
         self._processes: list[JobProcess] = []
 
-    def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
+    def prepare(self, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
         """Find the GPUs, divide the machine, and return for each job what it cannot have here.
 
         Raises:
@@ -45,7 +45,7 @@ class ProcessEngine:
             raise ConfigError([f"{rule}, got {self.gpus_per_job}"])
         for job in jobs:
             job.gpus = requested_gpus(job.config, self._gpus, self.n_jobs, self.gpus_per_job)
-        self._slots = job_slots(jobs, self.n_jobs, self._gpus)
+        self._slots = job_slots(jobs, self.n_jobs, self._gpus, most=n_jobs)
         return [gpu_limit_problems(job, self._gpus, self.gpus_per_job) for job in jobs]
 
     def has_room(self, job: Job | None) -> bool:

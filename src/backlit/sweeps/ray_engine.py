@@ -110,7 +110,7 @@ class RayEngine:
 
     # Before the first job
 
-    def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
+    def prepare(self, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
         """Start or join Ray; return for each job what none of its machines can give it.
 
         Raises:

@@ -8,13 +8,13 @@ from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 
-from backlit.errors import JobsLeftError
+from backlit.errors import JobError, JobsLeftError
 from backlit.runs.run import Run
 from backlit.sweeps.attempts import prepare_attempt, read_run
 from backlit.sweeps.engine import Engine, RunningJob
 from backlit.sweeps.fork import JOB_GRACE_S
 from backlit.sweeps.job import Job
-from backlit.sweeps.job_results import completed_result, failed_result, record_end, record_pruned
+from backlit.sweeps.job_results import completed_result, failed_result, record_end, record_failed_start, record_pruned
 from backlit.sweeps.job_source import JobSource
 from backlit.sweeps.screen import Screen
 from backlit.sweeps.sweep import Sweep
@@ -93,6 +93,7 @@ class _JobRunner:
                         prepare_attempt(job)
                     self.running.append(self.engine.start(job, self.sweep.arguments(job)))
             except OSError as error:
+                record_failed_start(job, str(error))
                 self._ended(job, None, str(error), failed_result(self.sweep, job, str(error)))
             else:
                 self.screen.started(job)
@@ -133,10 +134,12 @@ class _JobRunner:
                 self.pruned[number] = (losers[number], time.monotonic() + JOB_GRACE_S)
             elif number in self.pruned and time.monotonic() > self.pruned[number][1]:
                 process.send_signal(signal.SIGKILL)
+                self.pruned[number] = (self.pruned[number][0], time.monotonic() + JOB_GRACE_S)
 
     def stop(self, number: signal.Signals) -> None:
         """Send all jobs a signal, kill those that do not end in time, and record that they were interrupted."""
-        with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a second signal ends the wait
+        # A second signal ends the wait, and so does an engine that is gone.
+        with contextlib.suppress(KeyboardInterrupt, SystemExit, JobError):
             for process in self.running:
                 process.send_signal(number)
             deadline = time.monotonic() + JOB_GRACE_S

@@ -78,7 +78,7 @@ class Screen:
             best = f"{run.metric[0]} {metric_text(run.best[0])}" if run and run.best else ""
         outcome = f"failed: {problem}" if problem else "completed"
         if run and run.status == "pruned":
-            outcome = str(run.record["error"])
+            outcome = str(run.record.get("error"))
         log.info("%s", "  ".join(filter(None, [job.name, outcome, took, best])))
         self._ended += 1
         self._failed += problem is not None
@@ -125,8 +125,9 @@ def _progress(job: Job) -> tuple[str, str, str]:
     steps, planned = rows[-1].get("step", 0) - (run.record.get("first_step") or 0), run.record.get("planned_steps")
     left = ""
     if planned and steps > 0:
-        elapsed = time.time() - (run.directory / "run.json").stat().st_mtime
-        left = f"{_clock(elapsed / steps * max(0, planned - rows[-1]['step']))} left"
+        with contextlib.suppress(OSError):  # it begins again
+            elapsed = time.time() - (run.directory / "run.json").stat().st_mtime
+            left = f"{_clock(elapsed / steps * max(0, planned - rows[-1]['step']))} left"
     return epoch, "" if value is None else f"{name} {metric_text(value)}", left
 
 

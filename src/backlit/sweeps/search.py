@@ -21,7 +21,15 @@ from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.job import Job
 from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.search_space import SearchSpace, read_space
-from backlit.sweeps.study import JOURNAL, PRUNERS, SAMPLERS, Study, StudySettings, check_sampler, grid_values
+from backlit.sweeps.study import (
+    PRUNERS,
+    SAMPLERS,
+    Study,
+    StudySettings,
+    check_sampler,
+    grid_values,
+    repair_journal,
+)
 from backlit.sweeps.sweep import Sweep
 from backlit.sweeps.templates import Learned
 from backlit.sweeps.trial_source import MOST_FAILURES_IN_A_ROW, TrialSource
@@ -82,12 +90,16 @@ def search(
         corners: list[Job]
         corners, learned = composed()
     sweep.templates.learn(learned)
+    directories = [job.directory for job in corners]
+    if len({*directories}) < len(directories) or any(path.parent != sweep.directory for path in directories):
+        rule = "hydra.sweep.subdir must be the name of a directory of each trial's own"
+        raise ConfigError([f"{rule}, got {sweep.config.hydra.sweep.subdir}"])
     with contextlib.closing(engine):
         # The same end stands in several examples.
-        if problems := list(dict.fromkeys(line for lines in check_jobs(sweep, engine, corners) for line in lines)):
+        found = check_jobs(sweep, engine, corners, n_jobs=n_trials * len(space.repetitions))
+        if problems := list(dict.fromkeys(line for lines in found for line in lines)):
             raise ConfigError([_add_int(line) for line in problems])
-        # A process that was killed while it wrote has left it; Optuna would wait half a minute.
-        (sweep.directory / f"{JOURNAL}.lock").unlink(missing_ok=True)
+        repair_journal(sweep.directory)
         source = TrialSource(
             sweep,
             Study(sweep.directory, settings, space),

@@ -16,7 +16,7 @@ _TIMEOUT_S = 60
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 # Options that the engine gives itself, and those by which a job would not be one process with one log.
 _RESERVED = re.compile(
-    r"--(array|chdir|cpus-per-task|error|input|job-name|nodes|no-requeue|ntasks|ntasks-per-\w+|open-mode|output|parsable"
+    r"--(array|chdir|clusters|cpus-per-task|error|input|job-name|nodes|no-requeue|ntasks|ntasks-per-\w+|open-mode|output|parsable"
     r"|requeue|signal|test-only|wait|wrap)(=|$)"
 )
 
@@ -95,7 +95,12 @@ def submit(options: Sequence[str], command: Sequence[str], *, is_test: bool = Fa
     """
     script = f"#!/bin/sh\nexec {shlex.join(command)}\n"
     answer = _run("sbatch", *(["--test-only"] if is_test else []), "--parsable", *options, stdin=script)
-    return 0 if is_test else int(answer.strip().split(";")[0])
+    if is_test:
+        return 0
+    number = (answer.strip().splitlines() or [""])[-1].split(";")[0]  # a site may print more before it
+    if not number.isdecimal():
+        raise SlurmError(f"sbatch has printed no number: {answer.strip()[:100]!r}")
+    return int(number)
 
 
 @dataclass(frozen=True)
@@ -124,8 +129,8 @@ def read_queue() -> dict[int, QueuedJob]:
     listed = _run("squeue", "--me", "--noheader", "-O", "JobID:|,State:|,Reason:|,StdOut:|")
     found = {}
     for line in listed.splitlines():
-        number, state, reason, log_file = line.removesuffix("|").split("|", 3)
-        if number.isdecimal():  # not of an array
+        number, state, reason, log_file = [*line.removesuffix("|").split("|", 3), "", "", ""][:4]
+        if number.isdecimal() and log_file:  # not of an array
             found[int(number)] = QueuedJob(int(number), state, reason, log_file)
     return found
 

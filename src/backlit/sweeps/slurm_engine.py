@@ -99,7 +99,7 @@ class SlurmEngine:
         self._reported: set[tuple[int, str]] = set()
         self._unrecorded: dict[int, int] = {}
 
-    def prepare(self, jobs: Sequence[Job]) -> list[list[str]]:
+    def prepare(self, jobs: Sequence[Job], n_jobs: int) -> list[list[str]]:
         """Find out which of the jobs Slurm would take; return for each job why not.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from backlit.errors import ConfigError
 from backlit.sweeps.search_space import SearchSpace
+from backlit.text import printable
 
 if TYPE_CHECKING:
     import optuna
@@ -19,6 +20,8 @@ JOURNAL = "optuna.journal"
 # The step of the first validation of the search, in optimizer steps: the unit of the pruners.
 _FIRST_STEP = "first_step"
 _PLANNED_STEPS = "planned_steps"
+# The overrides with which each trial is repeated.
+_REPETITIONS = "repetitions"
 # Trials before TPE and GP model the results, and before the median of others can end a trial.
 _STARTUP_TRIALS = 5
 
@@ -68,11 +71,27 @@ class Study:
                 storage=self.storage, study_name=settings.name, direction=settings.direction, load_if_exists=True
             )
             trials = self.study.get_trials(deepcopy=False)
+            _check_study(self.study)
         if self.study.direction.name.lower() != settings.direction:
             raise ConfigError([f"{path} must be the journal of a search that {settings.direction}s"])
         for trial in trials:
-            if trial.distributions and trial.distributions != space.distributions:
+            # A kill while a trial was asked for has left some of its keys.
+            if any(space.distributions.get(key) != drawn for key, drawn in trial.distributions.items()):
                 raise ConfigError([_describe_difference(path, trial.distributions, space.distributions)])
+        self._keep_repetitions(path)
+
+    def _keep_repetitions(self, path: Path) -> None:
+        """Write with which seeds each trial is repeated: the numbers of jobs depend on how many these are.
+
+        Raises:
+            ConfigError: If earlier trials were repeated with others.
+        """
+        earlier = self.study.user_attrs.get(_REPETITIONS)
+        if earlier is None:
+            self.study.set_user_attr(_REPETITIONS, self.space.repetitions)
+        elif earlier != self.space.repetitions:
+            shown = " and not ".join(printable(str(each))[:100] for each in (earlier, self.space.repetitions))
+            raise ConfigError([f"a search that resumes must repeat trials with its seeds ({path}): with {shown}"])
 
     def ask(self) -> tuple[int, dict[str, Any]]:
         """Return number and parameters of a new trial."""
@@ -179,8 +198,49 @@ def read_trials(sweep_dir: Path) -> "optuna.Study":
         storage = _open_journal(path)
         names = optuna.get_all_study_names(storage)
         study = optuna.load_study(study_name=names[0], storage=storage)
-        study.get_trials(deepcopy=False)
+        _check_study(study)
         return study
+
+
+def repair_journal(sweep_dir: Path) -> None:
+    """Remove from a journal what a process has left that was killed while it wrote, or found the disk full.
+
+    That is a lock, for which Optuna would wait half a minute, and a line without its end, to which it would append.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    path = sweep_dir / JOURNAL
+    path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)
+    if path.is_file():
+        with path.open("rb+") as file:
+            content = file.read()
+            if not content.endswith(b"\n"):
+                file.truncate(content.rfind(b"\n") + 1)
+
+
+def _check_study(study: "optuna.Study") -> None:
+    """Raise ValueError if a study has anything that no search writes: it may be a stranger's.
+
+    The values of a trial become overrides of a command.
+    """
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if len(study.directions) != 1:
+        raise ValueError("several directions")
+    steps = [study.user_attrs.get(name) for name in (_FIRST_STEP, _PLANNED_STEPS)]
+    if steps != [None, None] and not all(type(step) is int and step >= 1 for step in steps):
+        raise ValueError("steps")
+    for trial in study.get_trials(deepcopy=False):
+        for key, value in trial.params.items():
+            drawn = trial.distributions[key]
+            is_number = type(value) in (int, float) and isinstance(drawn, FloatDistribution | IntDistribution)
+            if isinstance(drawn, CategoricalDistribution):
+                is_drawn = value in drawn.choices
+            else:
+                is_drawn = is_number and drawn.low <= value <= drawn.high  # type: ignore[attr-defined]
+            if not is_drawn:
+                raise ValueError("values")
 
 
 def _open_journal(path: Path) -> "optuna.storages.JournalStorage":
@@ -196,7 +256,7 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         with _quiet():
             yield
-    except (AssertionError, LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (AssertionError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
 
 

@@ -18,7 +18,7 @@ from backlit.sweeps.check_jobs import config_to_check
 from backlit.sweeps.compose import compose_job, job_config, number_of_digits
 from backlit.sweeps.fork import Child
 from backlit.sweeps.job import Job
-from backlit.sweeps.job_results import record_end
+from backlit.sweeps.job_results import record_end, record_pruned
 from backlit.sweeps.study import Study
 from backlit.sweeps.sweep import Sweep
 from backlit.text import metric_text
@@ -101,8 +101,13 @@ class TrialSource:
         self.sweep, self.study, self.gpus, self.n_trials = sweep, study, gpus, n_trials
         self._deadline = math.inf if timeout is None else time.monotonic() + timeout
         trials = study.trials()
-        self._n_asked = len(trials)
-        self._unfinished = deque((trial.number, trial.params) for trial in trials if not trial.state.is_finished())
+        unfinished = [trial for trial in trials if trial.state.name == "RUNNING"]
+        # Of a kill while a trial was asked for: nothing of it has run.
+        half_asked = [trial for trial in unfinished if trial.params.keys() != study.space.distributions.keys()]
+        for trial in half_asked:
+            study.tell(trial.number, None, "fail")
+        self._n_asked = len(trials) - len(half_asked)
+        self._unfinished = deque((trial.number, trial.params) for trial in unfinished if trial not in half_asked)
         self._open: dict[int, _Trial] = {}
         self._child: Child | None = None
         self._failures_in_a_row = 0
@@ -123,20 +128,20 @@ class TrialSource:
 
     def next_job(self) -> Job | None:
         """Return a job to start; None while the next one is composed and checked, and after the last one."""
-        if job := self._waiting_job(of_completed=True):
-            return job
-        if self._child is None and (self._unfinished or self._n_new()):
-            unfinished = self._unfinished.popleft() if self._unfinished else None
-            self._n_asked += unfinished is None
-            self._child = Child(functools.partial(self._prepare_trial, unfinished))
-        if self._child is not None:
+        while True:
+            if job := self._waiting_job(of_completed=True):
+                return job
+            if self._child is None and (self._unfinished or self._n_new()):
+                unfinished = self._unfinished.popleft() if self._unfinished else None
+                self._n_asked += unfinished is None
+                self._child = Child(functools.partial(self._prepare_trial, unfinished))
+            if self._child is None:
+                return self._waiting_job(of_completed=False)
             if not self._child.has_ended():
                 return None
             with contextlib.closing(self._child) as child:
                 self._child = None
                 self._receive(*child.result())
-            return self.next_job()
-        return self._waiting_job(of_completed=False)
 
     def _waiting_job(self, *, of_completed: bool) -> Job | None:
         """Return a job of a trial that is open, if one waits: of one with a completed job, or of any."""
@@ -152,7 +157,8 @@ class TrialSource:
 
     def handles(self) -> list[Any]:
         """Return what `multiprocessing.connection.wait` can wait for until the next job is ready."""
-        return [] if self._child is None else self._child.handles()
+        # What has ended waits for a place: its handles would be ready all the time.
+        return [] if self._child is None or self._child.has_ended() else self._child.handles()
 
     def _prepare_trial(self, unfinished: tuple[int, dict[str, Any]] | None) -> tuple[int, list[Job], list[str]]:
         """Return number, jobs and problems of a trial; in a process of its own, since samplers use threads.
@@ -245,13 +251,15 @@ class TrialSource:
         trial.n_running -= 1
         if run is not None and run.status == "completed":
             self._judge(job)  # others are compared with its curve, too
-            trial.problem = ""
+            if job.number == trial.jobs[0].number and not trial.is_failed:
+                trial.problem = ""  # it was completed before it could be stopped
         self._take_result(trial, job, run)
         self._close_if_over(trial)
 
     def _take_result(self, trial: _Trial, job: Job, run: Run | None) -> None:
-        if run is not None and run.status == "completed" and run.optimized is not None:
-            trial.values.append(run.optimized)
+        value = run.optimized if run is not None and run.status == "completed" else None
+        if value is not None and math.isfinite(value):
+            trial.values.append(value)
         elif run is not None and run.status == "pruned":
             trial.problem = str(run.record.get("error"))
         else:
@@ -263,6 +271,9 @@ class TrialSource:
         if not trial.is_over:
             return
         del self._open[trial.number]
+        for job in trial.waiting:  # begun by an earlier attempt
+            if (job.directory / "run.json").exists():
+                record_pruned(job, trial.problem)
         if trial.is_failed:
             self._tell(trial.number, None, "fail")
         elif trial.problem:
@@ -277,4 +288,4 @@ class TrialSource:
     @property
     def is_hopeless(self) -> bool:
         """Return whether so many trials in a row have failed that no new one was asked for."""
-        return self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW
+        return self._failures_in_a_row >= MOST_FAILURES_IN_A_ROW and self._n_asked < self.n_trials
