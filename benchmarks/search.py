@@ -1,6 +1,6 @@
 """What pruning saves in a search, and what it loses: the same random trials with and without it.
 
-    python benchmarks/search.py [--seeds 5] [--trials 30] [--experiment mnist_mlp]
+    python benchmarks/search.py [--seeds 5] [--trials 30] [--experiment mnist_mlp] [--pruners asha median hyperband]
 
 Each seed draws its own trials, which are the same for all pruners; the pruners take turns. Ratios are taken within a
 seed. An idle place is one in which no job runs though trials remain, from the end of a job to the start of the next.
@@ -24,7 +24,7 @@ from backlit import load_sweep
 from backlit.runs.run import read_rows
 
 SCRIPT = Path(sys.executable).parent / "backlit-train"
-PRUNERS = ("none", "asha", "median", "hyperband")
+PRUNERS = ("asha", "median", "hyperband")
 
 
 @dataclass
@@ -81,15 +81,16 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--experiment", default="mnist_mlp")
+    parser.add_argument("--pruners", nargs="+", default=PRUNERS)
     options = parser.parse_args()
-    found: dict[str, list[Result]] = {pruner: [] for pruner in PRUNERS}
+    found: dict[str, list[Result]] = {pruner: [] for pruner in ("none", *options.pruners)}
     with tempfile.TemporaryDirectory() as directory:
         os.chdir(directory)
         subprocess.run(
             [SCRIPT, f"experiment={options.experiment}", "trainer.max_epochs=1"], check=True
         )  # unpacks MNIST
         for seed in range(options.seeds):
-            for pruner in PRUNERS:
+            for pruner in found:
                 path = Path(f"{pruner}-{seed}")
                 found[pruner].append(search(options.experiment, pruner, options.trials, seed, path))
                 print(seed, pruner, found[pruner][-1], file=sys.stderr)
