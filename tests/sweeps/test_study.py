@@ -60,6 +60,31 @@ def test_successive_halving_keeps_the_better_half_at_equal_steps(tmp_path: Path)
     assert study.report(0, {100: 0.9}, 400) is None, "a known value is ignored"
 
 
+def test_trials_with_other_batch_sizes_are_compared_at_equal_steps(tmp_path: Path) -> None:
+    study = open_study(tmp_path)
+    for _ in range(4):
+        study.ask()
+    assert study.report(0, {800: 0.5}, 4000) is None
+    # Short epochs: none of the others has a value at so few steps.
+    assert study.report(1, {100: 2.0, 200: 0.9, 400: 0.8}, 1000) is None
+    assert study.report(2, {100: 3.0}, 1000) == 100
+    # Long epochs: trial 1 ended its third epoch earlier, and runs; trial 0 has come as far.
+    assert study.report(3, {800: 0.6}, 4000) == 800
+    study.tell(1, 0.4, "complete")
+    number, _ = study.ask()
+    # Now three have come as far: 0.5, 0.6, and the completed one at its last value until then, 0.8.
+    assert study.report(number, {800: 0.55}, 4000) is None
+
+
+def test_other_seeds_propose_other_trials(tmp_path: Path) -> None:
+    proposed = []
+    for seed in range(3):
+        (tmp_path / str(seed)).mkdir()
+        study = open_study(tmp_path / str(seed), sampler="random", seed=seed)
+        proposed += [study.ask()[1]["lr"] for _ in range(5)]
+    assert len(set(proposed)) == 15
+
+
 @pytest.mark.parametrize(("pruner", "step"), [("none", None), ("median", 20), ("hyperband", 20)])
 def test_other_pruners(pruner: str, step: int | None, tmp_path: Path) -> None:
     study = open_study(tmp_path, pruner=pruner)

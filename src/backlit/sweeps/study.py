@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy
+
 from backlit.errors import ConfigError
 from backlit.sweeps.search_space import SearchSpace
 from backlit.text import printable
@@ -153,7 +155,7 @@ class Study:
         from optuna import samplers
 
         # A process draws one trial: from one seed it would draw the same as the one before.
-        seed = (self.settings.seed + n_trials) % 2**32
+        seed = int(numpy.random.SeedSequence((self.settings.seed, n_trials)).generate_state(1)[0])
         if self.settings.sampler == "gp":
             return samplers.GPSampler(seed=seed, n_startup_trials=_STARTUP_TRIALS)
         if self.settings.sampler == "cmaes":
@@ -173,15 +175,17 @@ class Study:
     def _make_pruner(self) -> "optuna.pruners.BasePruner":
         from optuna import pruners
 
+        if self.settings.pruner == "asha":
+            from backlit.sweeps.halving import StepHalving
+
+            return StepHalving()
         first_step = self.study.user_attrs.get(_FIRST_STEP)
         if self.settings.pruner == "none" or first_step is None:
             return pruners.NopPruner()
         if self.settings.pruner == "median":
             return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=first_step)
-        if self.settings.pruner == "hyperband":
-            planned = max(first_step, self.study.user_attrs[_PLANNED_STEPS])
-            return pruners.HyperbandPruner(min_resource=first_step, max_resource=planned, reduction_factor=2)
-        return pruners.SuccessiveHalvingPruner(min_resource=first_step, reduction_factor=2)
+        planned = max(first_step, self.study.user_attrs[_PLANNED_STEPS])
+        return pruners.HyperbandPruner(min_resource=first_step, max_resource=planned, reduction_factor=2)
 
 
 def read_trials(sweep_dir: Path) -> "optuna.Study":
