@@ -4,9 +4,10 @@ import pytest
 from optuna.distributions import FloatDistribution
 from PIL import Image
 
+from backlit.sweeps.journal import JOURNAL
 from backlit.sweeps.search_space import SearchSpace
 from backlit.sweeps.search_summary import importance_lines, is_search, write_history
-from backlit.sweeps.study import JOURNAL, Study, StudySettings
+from backlit.sweeps.study import Study, StudySettings
 from backlit.sweeps.summary import summarize_sweep
 from tests.helpers.sweeps import write_sweep
 

@@ -8,8 +8,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import TrialState
 
 from backlit.errors import ConfigError
+from backlit.sweeps.journal import JOURNAL, open_journal, read_trials, repair_journal
 from backlit.sweeps.search_space import SearchSpace
-from backlit.sweeps.study import JOURNAL, SAMPLERS, Study, StudySettings, _open_journal, read_trials, repair_journal
+from backlit.sweeps.study import SAMPLERS, Study, StudySettings
 
 RATE = FloatDistribution(1e-3, 1, log=True)
 SPACE = SearchSpace({"lr": RATE, "size": IntDistribution(1, 8)}, [], [[]])
@@ -178,7 +179,7 @@ def test_several_directions_and_broken_steps_are_no_journal(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search, got"):
         open_study(tmp_path)
     (tmp_path / "two").mkdir()
-    optuna.create_study(storage=_open_journal(tmp_path / "two" / JOURNAL), study_name="s", directions=["minimize"] * 2)
+    optuna.create_study(storage=open_journal(tmp_path / "two" / JOURNAL), study_name="s", directions=["minimize"] * 2)
     for reader in (open_study, read_trials):
         with pytest.raises(ConfigError, match=r"optuna.journal must be the journal of a search"):
             reader(tmp_path / "two")

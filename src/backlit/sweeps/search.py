@@ -19,6 +19,7 @@ from backlit.sweeps.compose import compose_job
 from backlit.sweeps.engine import Engine
 from backlit.sweeps.fork import run_in_child
 from backlit.sweeps.job import Job
+from backlit.sweeps.journal import repair_journal
 from backlit.sweeps.run_jobs import run_jobs
 from backlit.sweeps.search_space import SearchSpace, read_space
 from backlit.sweeps.study import (
@@ -28,7 +29,6 @@ from backlit.sweeps.study import (
     StudySettings,
     check_sampler,
     grid_values,
-    repair_journal,
 )
 from backlit.sweeps.sweep import Sweep
 from backlit.sweeps.templates import Learned

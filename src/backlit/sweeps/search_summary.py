@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from backlit.errors import ConfigError
 from backlit.sweeps.edge import Tried, number_of, tried_list
+from backlit.sweeps.journal import JOURNAL, read_trials
 from backlit.sweeps.picture import write_picture
-from backlit.sweeps.study import JOURNAL, read_trials
 from backlit.text import printable
 
 if TYPE_CHECKING:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from backlit.errors import ConfigError
 from backlit.runs.commands import resume_command
 from backlit.sweeps.attempts import record_slurm_ids
 from backlit.sweeps.engine import RunningJob
 from backlit.sweeps.job import Job
 from backlit.sweeps.job_command import command_end, job_command
+from backlit.sweeps.resources import cpus_elsewhere, gpus_elsewhere
 from backlit.sweeps.slurm import QueuedJob, SlurmError, SlurmOptions, cancel, read_queue, submit
 from backlit.sweeps.slurm_job import LEAD_S
 from backlit.sweeps.sweep import Sweep
@@ -112,8 +111,8 @@ class SlurmEngine:
         rejections: dict[tuple[int, int], list[str]] = {}
         problems = []
         for job in jobs:
-            job.gpus = self._gpus(job)
-            resources = (job.gpus, self._cpus(job))
+            job.gpus = gpus_elsewhere(job, self.gpus_per_job)
+            resources = (job.gpus, cpus_elsewhere(job, self.cpus_per_job))
             if resources not in rejections:
                 rejections[resources] = self._test(job)
             problems.append(rejections[resources])
@@ -127,17 +126,6 @@ class SlurmEngine:
             return [f"Slurm rejects the job: {printable(str(error))}"]
         return []
 
-    def _gpus(self, job: Job) -> int:
-        if OmegaConf.select(job.config, "trainer.accelerator") not in ("gpu", "cuda"):
-            return self.gpus_per_job or 0
-        devices = OmegaConf.select(job.config, "trainer.devices")
-        if OmegaConf.is_list(devices):
-            devices = len(devices)
-        return devices if isinstance(devices, int) and devices > 0 else self.gpus_per_job or 1
-
-    def _cpus(self, job: Job) -> int:
-        return self.cpus_per_job or max(job.processes, job.gpus)
-
     def _sbatch_options(self, job: Job) -> list[str]:
         log_file = str(job.log_file.resolve()).replace("%", "%%")
         own = {
@@ -147,7 +135,7 @@ class SlurmEngine:
             "open-mode": "append",
             "chdir": str(Path.cwd()),
             "ntasks": 1,
-            "cpus-per-task": self._cpus(job),
+            "cpus-per-task": cpus_elsewhere(job, self.cpus_per_job),
             "signal": f"B:USR1@{LEAD_S}",
         }
         return ["--requeue", *(f"--{name}={value}" for name, value in own.items()), *self.options.arguments(job.gpus)]
@@ -178,7 +166,7 @@ class SlurmEngine:
             slurm_id = queued.slurm_id
         else:
             job.directory.mkdir(parents=True, exist_ok=True)
-            threads = max(1, self._cpus(job) // max(job.processes, job.gpus))
+            threads = max(1, cpus_elsewhere(job, self.cpus_per_job) // max(job.processes, job.gpus))
             command = job_command(job, arguments, threads)
             within = [sys.executable, "-P", "-m", "backlit.sweeps.slurm_job", str(job.directory.resolve())]
             try:

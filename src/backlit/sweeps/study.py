@@ -1,8 +1,6 @@
-"""The study of a search: Optuna's journal in the sweep's directory, its sampler and its pruner."""
+"""The study of a search: its trials, its sampler and its pruner."""
 
-import contextlib
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy
 
 from backlit.errors import ConfigError
+from backlit.sweeps.journal import FIRST_STEP, JOURNAL, PLANNED_STEPS, check_study, open_journal, quiet, reading
 from backlit.sweeps.search_space import SearchSpace
 from backlit.text import printable
 
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 
 SAMPLERS = ("tpe", "gp", "cmaes", "qmc", "random", "grid")
 PRUNERS = ("asha", "median", "hyperband", "none")
-JOURNAL = "optuna.journal"
-# The step of the first validation of the search, in optimizer steps: the unit of the pruners.
-_FIRST_STEP = "first_step"
-_PLANNED_STEPS = "planned_steps"
 # The overrides with which each trial is repeated.
 _REPETITIONS = "repetitions"
 # Trials before TPE and GP model the results, and before the median of others can end a trial.
@@ -67,13 +62,13 @@ class Study:
         self.sweep_dir, self.settings, self.space = sweep_dir, settings, space
         check_sampler(settings.sampler, space)
         path = sweep_dir / JOURNAL
-        with _reading(path):
-            self.storage = _open_journal(path)
+        with reading(path):
+            self.storage = open_journal(path)
             self.study = optuna.create_study(
                 storage=self.storage, study_name=settings.name, direction=settings.direction, load_if_exists=True
             )
             trials = self.study.get_trials(deepcopy=False)
-            _check_study(self.study)
+            check_study(self.study)
         if self.study.direction.name.lower() != settings.direction:
             raise ConfigError([f"{path} must be the journal of a search that {settings.direction}s"])
         for trial in trials:
@@ -98,7 +93,7 @@ class Study:
     def ask(self) -> tuple[int, dict[str, Any]]:
         """Return number and parameters of a new trial."""
         trials = self.study.get_trials(deepcopy=False)
-        with _quiet():
+        with quiet():
             self.study.sampler = self._make_sampler(len(trials))
             self.study.pruner = self._make_pruner()  # hyperband's brackets have samplers of their own
             trial = self.study.ask(self.space.distributions)
@@ -122,12 +117,12 @@ class Study:
         trial_id = self._trial_id(number)
         known = self.storage.get_trial(trial_id).intermediate_values
         new = {step: value for step, value in values.items() if step not in known}
-        if new and _FIRST_STEP not in self.study.user_attrs:
-            self.study.set_user_attr(_FIRST_STEP, max(1, min(new)))
-            self.study.set_user_attr(_PLANNED_STEPS, max(1, planned_steps))
+        if new and FIRST_STEP not in self.study.user_attrs:
+            self.study.set_user_attr(FIRST_STEP, max(1, min(new)))
+            self.study.set_user_attr(PLANNED_STEPS, max(1, planned_steps))
         self.study.pruner = self._make_pruner()
         trial = optuna.trial.Trial(self.study, trial_id)
-        with _quiet():
+        with quiet():
             for step, value in new.items():
                 trial.report(value, step)
                 if step < planned_steps and trial.should_prune():
@@ -179,97 +174,13 @@ class Study:
             from backlit.sweeps.halving import StepHalving
 
             return StepHalving()
-        first_step = self.study.user_attrs.get(_FIRST_STEP)
+        first_step = self.study.user_attrs.get(FIRST_STEP)
         if self.settings.pruner == "none" or first_step is None:
             return pruners.NopPruner()
         if self.settings.pruner == "median":
             return pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=first_step)
-        planned = max(first_step, self.study.user_attrs[_PLANNED_STEPS])
+        planned = max(first_step, self.study.user_attrs[PLANNED_STEPS])
         return pruners.HyperbandPruner(min_resource=first_step, max_resource=planned, reduction_factor=2)
-
-
-def read_trials(sweep_dir: Path) -> "optuna.Study":
-    """Return the study of a search that has ended, or goes on, to be read.
-
-    Raises:
-        ImportError: If Optuna is not installed.
-        ConfigError: If the journal cannot be read.
-    """
-    import optuna
-
-    path = sweep_dir / JOURNAL
-    with _reading(path):
-        storage = _open_journal(path)
-        names = optuna.get_all_study_names(storage)
-        study = optuna.load_study(study_name=names[0], storage=storage)
-        _check_study(study)
-        return study
-
-
-def repair_journal(sweep_dir: Path) -> None:
-    """Remove from a journal what a process has left that was killed while it wrote, or found the disk full.
-
-    That is a lock, for which Optuna would wait half a minute, and a line without its end, to which it would append.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    path = sweep_dir / JOURNAL
-    path.with_name(f"{JOURNAL}.lock").unlink(missing_ok=True)
-    if path.is_file():
-        with path.open("rb+") as file:
-            content = file.read()
-            if not content.endswith(b"\n"):
-                file.truncate(content.rfind(b"\n") + 1)
-
-
-def _check_study(study: "optuna.Study") -> None:
-    """Raise ValueError if a study has anything that no search writes: it may be a stranger's.
-
-    The values of a trial become overrides of a command.
-    """
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if len(study.directions) != 1:
-        raise ValueError("several directions")
-    steps = [study.user_attrs.get(name) for name in (_FIRST_STEP, _PLANNED_STEPS)]
-    if steps != [None, None] and not all(type(step) is int and step >= 1 for step in steps):
-        raise ValueError("steps")
-    for trial in study.get_trials(deepcopy=False):
-        for key, value in trial.params.items():
-            drawn = trial.distributions[key]
-            is_number = type(value) in (int, float) and isinstance(drawn, FloatDistribution | IntDistribution)
-            if isinstance(drawn, CategoricalDistribution):
-                is_drawn = value in drawn.choices
-            else:
-                is_drawn = is_number and drawn.low <= value <= drawn.high  # type: ignore[attr-defined]
-            if not is_drawn:
-                raise ValueError("values")
-
-
-def _open_journal(path: Path) -> "optuna.storages.JournalStorage":
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
-
-    # A lock that is a symbolic link, Optuna's default, would look like one that leads out of the sweep.
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Raise `ConfigError` if a journal cannot be read: Optuna expects one that it has written, and asserts it."""
-    try:
-        with _quiet():
-            yield
-    except (AssertionError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise ConfigError([f"{path} must be the journal of a search, got: {type(error).__name__}"]) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out Optuna's warnings about its own experiments."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def grid_values(space: SearchSpace) -> dict[str, list[Any]]:
